@@ -1,0 +1,1 @@
+"""Documents in and out: formats, remote paths, sidecar columns, tokens."""

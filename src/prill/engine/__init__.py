@@ -1,0 +1,1 @@
+"""How a step is applied to many shards."""

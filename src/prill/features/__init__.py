@@ -1,0 +1,1 @@
+"""The expensive primitives that methods share, straight from Arrow buffers."""

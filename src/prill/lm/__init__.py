@@ -1,0 +1,1 @@
+"""The proxy language model: stacked models, packing, schedules, hyper-parameters, the loop."""

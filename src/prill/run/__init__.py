@@ -1,0 +1,1 @@
+"""The run directory: fingerprints, records, atomic files, one lock, progress and events."""

@@ -1,0 +1,1 @@
+"""Budgets, thresholds and samplers over columns; never text."""

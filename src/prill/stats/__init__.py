@@ -1,0 +1,1 @@
+"""Intervals, paired tests and curve arithmetic: pure functions over arrays."""

@@ -1,0 +1,1 @@
+"""Arms, trials and conclusions: what can be said, and how surely."""
