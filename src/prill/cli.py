@@ -1,0 +1,184 @@
+"""The commands. Settings live in the recipe; the command line only says which recipe, where, and how loud.
+
+Data goes to standard output, everything else to standard error. Heavy packages load inside the command
+that needs them, so `prill --help` is instant.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from prill import __version__
+from prill.errors import PrillError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="prill",
+    help="Find the training data that makes the best language model for each target, and prove it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, in YAML.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+Workers = Annotated[int | None, typer.Option("--workers", "-j", min=1, help="Workers; all cores when not given.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")]
+Accept = Annotated[
+    bool, typer.Option("--accept-changes", help="Go on in a folder whose recipe differed; unchanged steps are kept.")
+]
+
+
+@app.command()
+def run(
+    recipe: RecipePath,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the run, instead of the recipe's.")] = None,
+    workers: Workers = None,
+    quiet: Quiet = False,
+    accept_changes: Accept = False,
+) -> None:
+    """Run a recipe from the corpus to the report; run it again after any stop and it goes on."""
+    from prill.pipeline.run import run_recipe
+
+    _finish(run_recipe(recipe, output=output, n_workers=workers, is_quiet=quiet, accept_changes=accept_changes))
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to put it.")] = Path("prill-demo"),
+    workers: Workers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Try it on the text of this Python installation: a real corpus, two targets, a proven choice."""
+    from prill.demo.build import ensure_demo
+    from prill.pipeline.run import run_recipe
+
+    recipe = ensure_demo(folder)
+    _finish(run_recipe(recipe, output=None, n_workers=workers, is_quiet=quiet, accept_changes=False))
+
+
+@app.command()
+def plan(recipe: RecipePath, workers: Workers = None) -> None:
+    """Tell rows, tokens, disk, memory and time of a recipe before anything runs."""
+    from prill.pipeline.plan import plan_recipe
+
+    typer.echo(plan_recipe(recipe, n_workers=workers))
+
+
+@app.command()
+def why(
+    document: Annotated[str, typer.Argument(metavar="ID", help="A document's id, or SHARD:ROW.")],
+    run_folder: Annotated[Path, typer.Option("--run", "-r", help="The folder of a run.")] = Path("run"),
+) -> None:
+    """Show every column, threshold and rule that kept or dropped a document."""
+    from prill.pipeline.why import explain
+
+    typer.echo(explain(run_folder, document))
+
+
+@app.command()
+def methods(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A method, for its page.")] = None,
+) -> None:
+    """List the scoring methods, or show one: formula, source, cost, assumptions, settings."""
+    from prill.methods.registry import describe, overview
+
+    typer.echo(describe(name) if name else overview())
+
+
+@app.command()
+def report(
+    run_folder: RunFolder = Path("run"),
+    timings: Annotated[bool, typer.Option("--timings", help="Print the wall and processor time of every step.")] = False,
+) -> None:
+    """Write the report of a finished run again, or print how long its steps took."""
+    from prill.pipeline.publish import rewrite_report, timings_table
+
+    typer.echo(timings_table(run_folder) if timings else rewrite_report(run_folder))
+
+
+@app.command()
+def verify(run_folder: RunFolder = Path("run")) -> None:
+    """Check every recorded file of a run against its size and hash."""
+    from prill.errors import DataError
+    from prill.run.verify import verify as verify_run
+
+    problems = verify_run(run_folder)
+    if problems:
+        raise DataError.of(problems)
+    typer.echo(f"{run_folder}: every recorded file is whole")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a recipe, for editors."""
+    import orjson
+
+    from prill.recipe import json_schema
+
+    typer.echo(orjson.dumps(json_schema(), option=orjson.OPT_INDENT_2).decode())
+
+
+@app.command()
+def doctor() -> None:
+    """Tell what this machine and this installation can do, and what to install for the rest."""
+    from prill.pipeline.doctor import examine
+
+    typer.echo(examine())
+
+
+def _version(is_asked: bool) -> None:  # noqa: FBT001 - typer's callback signature
+    if is_asked:
+        typer.echo(f"prill {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    _State.is_debug = debug
+
+
+class _State:
+    is_debug = False
+
+
+def _finish(summary: str) -> None:
+    typer.echo(summary)
+
+
+def main() -> NoReturn:
+    """Run the command line; one clear error, an exit code that says who must act, never a traceback."""
+    from prill.run.signals import Stop
+
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except Stop as stop:
+        typer.echo("stopped; run the same command again to go on", err=True)
+        sys.exit(stop.exit_code)
+    except PrillError as error:
+        _tell(error)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(0)
+    sys.exit(0)
+
+
+def _tell(error: PrillError) -> None:
+    if _State.is_debug:
+        import traceback
+
+        typer.echo(traceback.format_exc(), err=True)
+    for problem in error.problems:
+        typer.echo(f"error: {problem}", err=True)

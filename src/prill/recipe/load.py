@@ -1,0 +1,110 @@
+"""From a YAML file to a `Recipe`, telling every problem at once, each with its line and column."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import BaseModel, ValidationError
+
+from prill.errors import Problem, RecipeError, near, printable
+from prill.methods.registry import list_methods
+from prill.recipe.model import Recipe
+from prill.recipe.yaml import Located, read_yaml
+
+__all__ = ["load_recipe", "parse_recipe"]
+
+
+def load_recipe(path: Path) -> Recipe:
+    """The recipe in a YAML file.
+
+    Raises:
+        RecipeError: the file cannot be read, or is no valid recipe; tells all problems.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as problem:
+        raise RecipeError(
+            f"a recipe file expected: {problem.strerror}",
+            where=str(path),
+            hint="`prill demo` writes one to start from; `prill schema` describes every field",
+        ) from None
+    except UnicodeDecodeError as problem:
+        raise RecipeError(f"UTF-8 text expected, found byte {problem.start} that is not", where=str(path)) from None
+    return parse_recipe(text, name=str(path))
+
+
+def parse_recipe(text: str, *, name: str) -> Recipe:
+    """The recipe in a YAML text; `name` is what errors call it."""
+    located = read_yaml(text, name=name)
+    if not isinstance(located.value, dict):
+        raise RecipeError(
+            "a mapping with corpus, targets and budget expected", where=name, hint="see examples/ or `prill schema`"
+        )
+    problems = list(_unknown_methods(located, name))
+    recipe = None
+    try:
+        recipe = Recipe.model_validate(located.value)
+    except ValidationError as error:
+        problems += [_problem(dict(detail), located, name) for detail in error.errors()]
+    if problems:
+        raise RecipeError.of(problems)
+    return cast(Recipe, recipe)
+
+
+def _unknown_methods(located: Located, name: str) -> list[Problem]:
+    arms = located.value.get("arms")
+    problems = []
+    for index, arm in enumerate(arms if isinstance(arms, list) else []):
+        method = arm.get("method") if isinstance(arm, dict) else None
+        if isinstance(method, str) and method not in list_methods():
+            problems.append(
+                Problem(
+                    message=f"a known method expected, found {printable(method)!r}",
+                    where=_where(("arms", index, "method"), located, name),
+                    hint=near(method, list_methods()),
+                )
+            )
+    return problems
+
+
+def _problem(detail: dict[str, Any], located: Located, name: str) -> Problem:
+    path = tuple(part for part in detail["loc"] if part not in ("[key]",))
+    where = _where(path, located, name)
+    if detail["type"] == "extra_forbidden":
+        known = _known_keys(path[:-1])
+        return Problem(message=f"unknown key `{printable(str(path[-1]))}`", where=where, hint=near(str(path[-1]), known))
+    if detail["type"] == "missing":
+        return Problem(message=f"`{'.'.join(map(str, path))}` is missing", where=where, hint="see `prill schema`")
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    found = detail.get("input")
+    shown = "" if isinstance(found, dict | list) or "found" in message else f", found {printable(repr(found))}"
+    return Problem(message=f"{message[:1].lower()}{message[1:]}{shown}", where=where)
+
+
+def _where(path: tuple[Any, ...], located: Located, name: str) -> str:
+    place = located.place(path)
+    position = f"{name}:{place[0]}:{place[1]}" if place else name
+    return f"{position} ({'.'.join(map(str, path))})" if path else position
+
+
+def _known_keys(path: tuple[Any, ...]) -> list[str]:
+    """Keys that the model at `path` knows."""
+    model: Any = Recipe
+    for part in path:
+        if isinstance(part, int) or not isinstance(model, type):
+            continue
+        field = model.model_fields.get(part) if issubclass(model, BaseModel) else None
+        model = _model_in(field.annotation) if field else model
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _model_in(annotation: Any) -> Any:
+    """The first model class inside an annotation such as `dict[str, TargetSpec]` or `TrialSpec | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for part in getattr(annotation, "__args__", ()):
+        found = _model_in(part)
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,152 @@
+"""The recipe: every field with its unit, its bounds, its default and one sentence.
+
+Unknown keys are refused. Paths are relative to the recipe's folder. What does not change a result (workers,
+the folder to write into) is not part of a step's fingerprint, so a run can be moved or resumed elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from prill.corpus.spec import CorpusSpec
+from prill.lm.shape import LADDER
+from prill.methods.registry import get_method, list_methods
+from prill.recipe.quantity import Bytes, Tokens
+from prill.select.budget import Budget
+from prill.select.policy import Policy
+from prill.targets.spec import TargetSpec
+
+__all__ = ["ArmSpec", "DatasetSpec", "Recipe", "RestSpec", "TokenizerSpec", "TrialSpec", "json_schema"]
+
+CONTROL = "random"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TokenizerSpec(_Model):
+    """How text becomes tokens, the unit of every budget."""
+
+    path: str | None = Field(None, description="A `tokenizer.json` to use; null trains one on the pool.")
+    vocab_size: int = Field(4096, ge=300, le=1_000_000, description="Entries of the trained vocabulary.")
+    sample: Bytes = Field(8_000_000, description="Pool text the vocabulary is trained on, bytes, chosen by hash.")
+
+
+class ArmSpec(_Model):
+    """One way of choosing: a scoring method and a policy."""
+
+    method: str = Field(description="Name of a method; `prill methods` lists them.")
+    name: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$",
+        description="Name of the arm in results; null takes the method's. Needed when a method is used twice.",
+    )
+    settings: dict[str, Any] = Field(default_factory=dict, description="The method's own settings.")
+    policy: Policy | None = Field(None, description="How scores become a choice; null takes the method's default.")
+
+    @property
+    def label(self) -> str:
+        """The arm's name in results."""
+        return self.name or self.method
+
+    @model_validator(mode="after")
+    def _check_method(self) -> ArmSpec:
+        if self.method in list_methods():  # an unknown one is told by the loader, with the near name
+            get_method(self.method).Settings.model_validate(self.settings)
+        return self
+
+
+class RestSpec(_Model):
+    """The part of the pool that is kept aside to see what a choice costs elsewhere."""
+
+    size: Bytes = Field(400_000, description="Pool text held out as `rest`, bytes, chosen by hash.")
+
+
+class TrialSpec(_Model):
+    """The small models that test the choice."""
+
+    size: str = Field("nano", description="Model shape: " + ", ".join(LADDER) + ".")
+    tokens: Tokens = Field(500_000, description="Training tokens of a trial.")
+    checkpoints: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (0.25, 0.5, 1.0),
+        min_length=1,
+        description="Shares of `tokens` at which the learning rate is decayed and the model evaluated.",
+    )
+    seeds: int = Field(3, ge=1, le=1000, description="Seeds of every arm; each gives initialisation and order.")
+    control_multiple: float = Field(
+        1.0, ge=1, le=64, description="The control may train this many times longer, to see when it catches up."
+    )
+    rows: int = Field(4, ge=1, le=4096, description="Rows of a training step.")
+    row_tokens: int = Field(256, ge=16, le=65_536, description="Tokens of a row.")
+    learning_rate: float | None = Field(None, gt=0, le=1, description="Peak rate; null follows the Step Law.")
+    eval_tokens: Tokens = Field(24_000, description="About how many held-out tokens each evaluation set gives.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="Arithmetic of the matrix products; auto takes bf16 where the processor gains from it."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where trials run.")
+
+    @model_validator(mode="after")
+    def _check(self) -> TrialSpec:
+        if self.size not in LADDER:
+            raise ValueError(f"`size` must be one of {', '.join(LADDER)}, found {self.size!r}")
+        if self.tokens * min(self.checkpoints) < self.rows * self.row_tokens:
+            raise ValueError(f"the first checkpoint lies within one step of {self.rows * self.row_tokens} tokens")
+        return self
+
+
+class DatasetSpec(_Model):
+    """The chosen documents, written out."""
+
+    format: Literal["parquet", "jsonl.zst"] = Field("parquet", description="File format of the dataset.")
+
+
+def _budget(value: Any) -> Any:
+    return value if isinstance(value, dict | Budget) else Budget.model_validate(value)
+
+
+class Recipe(_Model):
+    """What to read, what for, how much to choose, by which methods, and how to test the choice."""
+
+    name: str = Field("a Prill run", max_length=200, description="Title of the report.")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of everything that is drawn.")
+    corpus: CorpusSpec = Field(description="The pool to choose from.")
+    targets: dict[Annotated[str, Field(min_length=1, max_length=100)], TargetSpec] = Field(
+        min_length=1, description="What the model should become good at, by name."
+    )
+    duplicates: Literal["drop", "keep"] = Field(
+        "drop", description="What to do with exact copies: drop all but the first, or keep them."
+    )
+    tokenizer: TokenizerSpec = Field(default_factory=TokenizerSpec, description="How text becomes tokens.")
+    budget: Annotated[Budget, BeforeValidator(_budget)] = Field(
+        description="How much to choose for each target: 5%, 2M tokens, 800 documents, 1.5 GB."
+    )
+    arms: tuple[ArmSpec, ...] = Field(
+        (ArmSpec(method="dsir"),),
+        min_length=1,
+        max_length=16,
+        description="The ways of choosing to compare. The random control is always added.",
+    )
+    rest: RestSpec = Field(default_factory=RestSpec, description="Held-out part of the pool.")
+    trials: TrialSpec | None = Field(
+        default_factory=TrialSpec, description="The proof; null selects and writes without one."
+    )
+    dataset: DatasetSpec = Field(default_factory=DatasetSpec, description="How the chosen documents are written.")
+    output: str = Field("run", description="Folder of the run.")
+
+    @model_validator(mode="after")
+    def _check_arms(self) -> Recipe:
+        labels = [arm.label for arm in self.arms]
+        if CONTROL in labels:
+            raise ValueError(f"the arm `{CONTROL}` is the compulsory control and is always there; remove it")
+        if len(set(labels)) != len(labels):
+            raise ValueError(f"arms need different names, found {labels}; set `name`")
+        return self
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a recipe, for editors: completion, hover texts and checks."""
+    schema = Recipe.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Prill recipe"}
