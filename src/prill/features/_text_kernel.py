@@ -1,0 +1,163 @@
+"""Text to tokens: lower-case, classify, cut, in passes over a chunk that stays in the first-level cache.
+
+A chunk of UTF-8 is lowered into `low`, with one class byte beside each byte (word, space or neither). Eight
+ASCII bytes are treated at once by arithmetic on a 64-bit word; other characters go through a table of code
+points. The class bytes become 64-bit masks, whose changes are the token boundaries of `\\w+|[^\\w\\s]+`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prill.features._jit import kernel, load64, store64, trailing_zeros
+
+__all__ = ["PADDING", "find_tokens", "normalise"]
+
+PADDING = 72
+"""Bytes that must be free behind the text in `low` and `cls`: one mask block and one eight-byte store."""
+
+_ONES = np.uint64(0x0101010101010101)
+_HIGH = np.uint64(0x8080808080808080)
+_GATHER = np.uint64(0x0102040810204080)
+_SPACE_FLAG = np.uint8(0x40)
+_WORD_FLAG = np.uint8(0x80)
+_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+
+@kernel
+def _between(word: np.uint64, first: int, last: int) -> np.uint64:
+    """0x80 in every byte of eight ASCII bytes that lies in [first, last]; first >= 1."""
+    above = word + _ONES * np.uint64(0x80 - first)
+    beyond = word + _ONES * np.uint64(0x7F - last)
+    return (above & ~beyond) & _HIGH
+
+
+@kernel
+def _put_ascii(word: np.uint64, low: NDArray[np.uint8], cls: NDArray[np.uint8], at: int) -> None:
+    """Lower and classify eight ASCII bytes."""
+    word |= _between(word, 0x41, 0x5A) >> np.uint64(2)
+    letters = _between(word, 0x61, 0x7A) | _between(word, 0x30, 0x39) | _between(word, 0x5F, 0x5F)
+    spaces = _between(word, 0x09, 0x0D) | _between(word, 0x1C, 0x20)
+    store64(low, at, word)
+    store64(cls, at, letters | (spaces >> np.uint64(1)))
+
+
+@kernel
+def _put_code_point(code: int, flag: np.uint8, low: NDArray[np.uint8], cls: NDArray[np.uint8], at: int) -> int:
+    """Write one code point as UTF-8 with its class; the new end."""
+    if code < 0x80:
+        low[at] = np.uint8(code)
+        n = 1
+    elif code < 0x800:
+        low[at] = np.uint8(0xC0 | (code >> 6))
+        low[at + 1] = np.uint8(0x80 | (code & 0x3F))
+        n = 2
+    elif code < 0x10000:
+        low[at] = np.uint8(0xE0 | (code >> 12))
+        low[at + 1] = np.uint8(0x80 | ((code >> 6) & 0x3F))
+        low[at + 2] = np.uint8(0x80 | (code & 0x3F))
+        n = 3
+    else:
+        low[at] = np.uint8(0xF0 | (code >> 18))
+        low[at + 1] = np.uint8(0x80 | ((code >> 12) & 0x3F))
+        low[at + 2] = np.uint8(0x80 | ((code >> 6) & 0x3F))
+        low[at + 3] = np.uint8(0x80 | (code & 0x3F))
+        n = 4
+    for i in range(at, at + n):
+        cls[i] = flag
+    return at + n
+
+
+@kernel
+def _decode(data: NDArray[np.uint8], at: int, stop: int) -> tuple[int, int]:
+    """Code point at `at` and the next position; never reads at or beyond `stop`, whatever the bytes are."""
+    lead = np.int64(data[at])
+    if lead < 0xE0:
+        n, code = 2, lead & 0x1F
+    elif lead < 0xF0:
+        n, code = 3, lead & 0x0F
+    else:
+        n, code = 4, lead & 0x07
+    end = min(at + n, stop)
+    for i in range(at + 1, end):
+        code = (code << 6) | (np.int64(data[i]) & 0x3F)
+    return min(code, 0x10FFFF), end
+
+
+@kernel
+def normalise(
+    data: NDArray[np.uint8],
+    start: int,
+    stop: int,
+    characters: NDArray[np.int32],
+    low: NDArray[np.uint8],
+    cls: NDArray[np.uint8],
+    at: int,
+) -> int:
+    """Lower and classify data[start:stop] into `low` and `cls` from `at` on; the new end.
+
+    `low` and `cls` must have room for 2 x (stop - start) + PADDING bytes behind `at`. `characters` holds for
+    every code point its lower case (bits 0-20) and the class byte of that (bits 24-31).
+    """
+    i = start
+    while i < stop:
+        if i + 8 <= stop:
+            word = load64(data, i)
+            n = 8
+        else:
+            word, n = np.uint64(0), stop - i
+            for j in range(n):
+                word |= np.uint64(data[i + j]) << np.uint64(8 * j)
+        high = word & _HIGH
+        if high != 0:
+            n = trailing_zeros(high) >> 3
+            word &= ~(_ALL << np.uint64(8 * n))
+        if n > 0:
+            _put_ascii(word, low, cls, at)
+            i += n
+            at += n
+        if high != 0:
+            code, i = _decode(data, i, stop)
+            entry = np.int64(characters[code])
+            at = _put_code_point(entry & 0x1FFFFF, np.uint8((entry >> 24) & 0xFF), low, cls, at)
+    for j in range(at, at + PADDING):
+        cls[j] = _SPACE_FLAG
+    return at
+
+
+@kernel
+def find_tokens(
+    cls: NDArray[np.uint8], n_bytes: int, starts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> int:
+    """Boundaries of the tokens in cls[:n_bytes], which must be followed by PADDING space classes.
+
+    Args:
+        starts, ends: filled with the first byte and the byte behind each token; room for n_bytes + 1.
+    Returns:
+        The number of tokens.
+    """
+    n_starts, n_ends = 0, 0
+    last_word, last_space = np.uint64(0), np.uint64(1)
+    for base in range(0, n_bytes + 1, 64):
+        words, spaces = np.uint64(0), np.uint64(0)
+        for j in range(8):
+            flags = load64(cls, base + 8 * j)
+            shift = np.uint64(8 * j)
+            words |= ((((flags >> np.uint64(7)) & _ONES) * _GATHER) >> np.uint64(56)) << shift
+            spaces |= ((((flags >> np.uint64(6)) & _ONES) * _GATHER) >> np.uint64(56)) << shift
+        before_words = (words << np.uint64(1)) | last_word
+        before_spaces = (spaces << np.uint64(1)) | last_space
+        last_word, last_space = words >> np.uint64(63), spaces >> np.uint64(63)
+        changes = (words ^ before_words) | (spaces ^ before_spaces)
+        mask = changes & ~spaces
+        while mask != 0:
+            starts[n_starts] = base + trailing_zeros(mask)
+            n_starts += 1
+            mask &= mask - np.uint64(1)
+        mask = changes & ~before_spaces
+        while mask != 0:
+            ends[n_ends] = base + trailing_zeros(mask)
+            n_ends += 1
+            mask &= mask - np.uint64(1)
+    return n_ends
