@@ -1,0 +1,88 @@
+"""Where a choice ends: the first place in the total order that no longer fits, for each stratum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prill.select.ranking import Ranked, score_of_key, tie_of_key
+
+__all__ = ["Cut", "Place", "chosen"]
+
+_LAST = (1 << 64) - 1
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Place:
+    """One document's place in the total order; a smaller place is better."""
+
+    score_key: int
+    tie_key: int
+    shard: int
+    row: int
+
+    @property
+    def score(self) -> float:
+        """The score (with its noise, for kind gumbel) at this place."""
+        return score_of_key(self.score_key)
+
+    @property
+    def tie(self) -> float:
+        """The keyed tie hash at this place, between 0 and 1; smaller is better."""
+        return tie_of_key(self.tie_key)
+
+    def to_json(self) -> dict[str, Any]:
+        """Readable values; the keys themselves follow from them."""
+        return {"score": self.score, "tie_hash": self.tie, "shard": self.shard, "row": self.row}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """The end of the choice within one stratum.
+
+    Args:
+        limit: the most that may be chosen, in the budget's unit; None without a budget.
+        first_out: the best place that is left out; None when the whole stratum is chosen.
+        last_in: the last place that is chosen; None when nothing is.
+    """
+
+    limit: int | None
+    first_out: Place | None
+    last_in: Place | None = None
+    with_noise: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """The cut as a threshold: `score >= 0.25`, with the tie hash when it runs through a tie."""
+        what = "score / temperature + noise" if self.with_noise else "score"
+        if self.last_in is None:
+            return "nothing is chosen"
+        text = f"{what} >= {self.last_in.score!r}"
+        if self.first_out is None or self.first_out.score_key != self.last_in.score_key:
+            return text
+        text += f", tie hash <= {self.last_in.tie!r}"
+        if self.first_out.tie_key != self.last_in.tie_key:
+            return text
+        return f"{text}, exact copies up to shard {self.last_in.shard}, row {self.last_in.row}"
+
+
+def chosen(ranked: Ranked, cuts: dict[str, Cut]) -> NDArray[np.bool_]:
+    """Which rows lie before the cut of their stratum. Shape (D,)."""
+    ends = [
+        cuts[name].first_out if name in cuts else Place(score_key=0, tie_key=0, shard=-1, row=-1)
+        for name in ranked.strata
+    ]
+    keeps_all = np.array([end is None for end in ends], dtype=np.bool_)
+    at = [end or Place(score_key=_LAST, tie_key=_LAST, shard=-1, row=-1) for end in ends]
+    score = np.array([p.score_key for p in at], dtype=np.uint64)[ranked.stratum]
+    tie = np.array([p.tie_key for p in at], dtype=np.uint64)[ranked.stratum]
+    copy = [(p.shard > ranked.shard, p.shard == ranked.shard, p.row) for p in at]
+    whole = np.array([c[0] for c in copy], dtype=np.bool_)[ranked.stratum]
+    here = np.array([c[1] for c in copy], dtype=np.bool_)[ranked.stratum]
+    row = np.array([c[2] for c in copy], dtype=np.int64)[ranked.stratum]
+    is_copy = (ranked.score_key == score) & (ranked.tie_key == tie) & (whole | (here & (ranked.row < row)))
+    before = (ranked.score_key < score) | ((ranked.score_key == score) & (ranked.tie_key < tie)) | is_copy
+    return np.asarray(ranked.eligible & (before | keeps_all[ranked.stratum]), dtype=np.bool_)

@@ -1,0 +1,228 @@
+"""The choice itself: which documents fit the budget, exactly, without ever holding all of them.
+
+One pass sketches every shard; further passes look only behind the digit in which the budget ends; the rows
+left there are sorted and cut. The result is a prefix of the total order (score descending, keyed tie hash,
+shard, row) that fits the budget while one more document would not, in each stratum. Each pass is a map over
+shards with a merge that is associative and commutative, so the caller may run it in threads, processes or on
+a cluster.
+
+Differs: architecture's "repeats" are not decided here; every document is chosen at most once.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from prill.select.allot import UNIT_AXIS, allot
+from prill.select.audit import Tally, audit, score_edges, tally
+from prill.select.budget import Budget
+from prill.select.cut import Cut, Place, chosen
+from prill.select.policy import POLICY_VERSION, Policy
+from prill.select.ranking import rank
+from prill.select.sketch import LEVELS, Block, Frontier, Sketch, collect, last_digit, sketch
+
+__all__ = [
+    "COLLECT_ROWS",
+    "Decision",
+    "EngineMap",
+    "Tables",
+    "boundary_shard",
+    "decide",
+    "sketch_shard",
+    "tally_shard",
+]
+
+Tables = Callable[[int], pa.Table]
+
+COLLECT_ROWS = 1 << 18
+"""Boundary rows that may be held in memory at once, over all strata; beyond it the search goes a digit
+deeper."""
+
+
+class EngineMap(Protocol):
+    """`map` of the standard library, or anything else that applies a function to shard indices, in order."""
+
+    def __call__(self, task: Callable[[int], Any], items: Iterable[int], /) -> Iterable[Any]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """A finished choice: a pure predicate over any shard's table, and the account of what it keeps."""
+
+    budget: Budget | None
+    policy: Policy
+    seed: int
+    cuts: dict[str, Cut]
+    """By stratum; the single stratum of an undivided pool is named ''."""
+    audit: dict[str, Any]
+    """Plain JSON values: see `prill.select.audit`."""
+
+    @property
+    def threshold(self) -> dict[str, str]:
+        """Each stratum's cut as a sentence: `score >= 0.25, tie hash <= 0.731`."""
+        return {name: cut.sentence for name, cut in self.cuts.items()}
+
+    def rows(self, table: pa.Table, shard: int) -> pa.Table:
+        """The chosen rows of one shard, in row order: pure, whatever the other shards hold.
+
+        Returns:
+            row, score, n_tokens, n_bytes, key, and the order key (order_score, order_tie: uint64, smaller is
+            better; with shard and row after it the order is total).
+        """
+        ranked = rank(table, shard, self.policy, self.seed)
+        kept_rows = np.flatnonzero(chosen(ranked, self.cuts))
+        kept = table.select(["row", "score", "n_tokens", "n_bytes", "key"]).take(kept_rows)
+        kept = kept.append_column("order_score", pa.array(ranked.score_key[kept_rows]))
+        return kept.append_column("order_tie", pa.array(ranked.tie_key[kept_rows]))
+
+
+def decide(
+    tables: Tables,
+    n_shards: int,
+    *,
+    budget: Budget | None,
+    policy: Policy,
+    seed: int,
+    engine_map: EngineMap = map,
+    collect_rows: int = COLLECT_ROWS,
+) -> Decision:
+    """Chooses under a budget, exactly, in a few passes over the shards.
+
+    Args:
+        tables: shard index -> table with row, score, n_tokens, n_bytes, key, eligible, and optionally stratum
+            or source. Called once a pass and shard; must return the same table each time. Picklable if the
+            map needs it.
+        budget: None only for kind threshold, which then chooses everything that passes.
+        seed: of ties and noise; the policy's own seed goes first.
+        engine_map: how a pass is applied to the shards.
+        collect_rows: boundary rows that may be held at once.
+    Raises:
+        RecipeError: the budget or the quotas cannot be met.
+        DataError: a table lacks a column, a score is not finite, or nothing is eligible.
+    """
+    seed = seed if policy.seed is None else policy.seed
+    shards = range(n_shards)
+    first = functools.partial(sketch_shard, tables, policy, seed, None)
+    total = functools.reduce(Sketch.merge, engine_map(first, shards), Sketch.empty())
+    axis = UNIT_AXIS[budget.limit_unit] if budget else 0
+    limits = allot(total, budget, policy)
+
+    def refined(frontiers: dict[str, Frontier]) -> Sketch:
+        task = functools.partial(sketch_shard, tables, policy, seed, frontiers)
+        return functools.reduce(Sketch.merge, engine_map(task, shards), Sketch.empty())
+
+    frontiers = _search(total, limits, refined, axis=axis, collect_rows=collect_rows)
+    blocks: dict[str, Block] = {}
+    if frontiers:
+        task = functools.partial(boundary_shard, tables, policy, seed, frontiers)
+        blocks = functools.reduce(_merged, engine_map(task, shards), blocks)
+    cuts = _cuts(limits, frontiers, blocks, axis=axis, policy=policy, has_budget=budget is not None)
+    edges = score_edges(total)
+    count = functools.partial(tally_shard, tables, policy, seed, cuts, edges)
+    tallied = functools.reduce(Tally.merge, engine_map(count, shards))
+    cuts = {name: replace(cut, last_in=tallied.last_in.get(name)) for name, cut in cuts.items()}
+    account = {
+        "budget": str(budget) if budget else None,
+        "policy": policy.model_dump(mode="json"),
+        "policy_version": POLICY_VERSION,
+        "seed": seed,
+        **audit(total, tallied, cuts, edges, axis),
+    }
+    return Decision(budget=budget, policy=policy, seed=seed, cuts=cuts, audit=account)
+
+
+def sketch_shard(
+    tables: Tables, policy: Policy, seed: int, frontiers: dict[str, Frontier] | None, shard: int
+) -> Sketch:
+    """First and deeper passes: one shard's sketch, merged by `Sketch.merge`."""
+    return sketch(rank(tables(shard), shard, policy, seed), frontiers)
+
+
+def boundary_shard(
+    tables: Tables, policy: Policy, seed: int, frontiers: dict[str, Frontier], shard: int
+) -> dict[str, Block]:
+    """The pass at the boundary: one shard's rows behind the frontiers, merged stratum by stratum."""
+    return collect(rank(tables(shard), shard, policy, seed), frontiers)
+
+
+def tally_shard(
+    tables: Tables, policy: Policy, seed: int, cuts: dict[str, Cut], edges: np.ndarray[Any, Any], shard: int
+) -> Tally:
+    """The last pass: one shard's account, merged by `Tally.merge`."""
+    table = tables(shard)
+    return tally(rank(table, shard, policy, seed), cuts, edges, table)
+
+
+def _search(
+    total: Sketch,
+    limits: dict[str, int],
+    refined: Callable[[dict[str, Frontier]], Sketch],
+    *,
+    axis: int,
+    collect_rows: int,
+) -> dict[str, Frontier]:
+    """For each stratum that does not fit whole: the digits behind which few enough rows are left."""
+    searching = {name: Frontier() for name in limits}
+    ready: dict[str, Frontier] = {}
+    counts = total
+    while searching:
+        deeper: dict[str, Frontier] = {}
+        for name, frontier in searching.items():
+            found = last_digit(counts.of(name), limits[name] - frontier.before, axis)
+            if found is None:
+                continue  # only at the first level: the whole stratum fits
+            digit, before, n_documents = found
+            nearer = frontier.descend(digit, before)
+            is_ready = nearer.level == LEVELS or n_documents <= max(1, collect_rows // len(limits))
+            (ready if is_ready else deeper)[name] = nearer
+        counts = refined(deeper) if deeper else counts
+        searching = deeper
+    return ready
+
+
+def _cuts(
+    limits: dict[str, int],
+    frontiers: dict[str, Frontier],
+    blocks: dict[str, Block],
+    *,
+    axis: int,
+    policy: Policy,
+    has_budget: bool,
+) -> dict[str, Cut]:
+    noisy = policy.kind == "gumbel"
+    return {
+        name: Cut(
+            limit=limit if has_budget else None,
+            first_out=_first_out(blocks[name], limit - frontiers[name].before, axis)
+            if name in blocks
+            else None,
+            with_noise=noisy,
+        )
+        for name, limit in limits.items()
+    }
+
+
+def _first_out(block: Block, room: int, axis: int) -> Place:
+    """The first place of the block that no longer fits into `room` units."""
+    order = np.lexsort((block.row, block.shard, block.tie_key, block.score_key))
+    total = np.cumsum(block.units[order, axis])
+    i = order[int(np.searchsorted(total, room, side="right"))]
+    return Place(
+        score_key=int(block.score_key[i]),
+        tie_key=int(block.tie_key[i]),
+        shard=int(block.shard[i]),
+        row=int(block.row[i]),
+    )
+
+
+def _merged(a: dict[str, Block], b: dict[str, Block]) -> dict[str, Block]:
+    return {
+        name: a[name].merge(b[name]) if name in a and name in b else (a | b)[name]
+        for name in sorted({*a, *b})
+    }

@@ -1,0 +1,172 @@
+"""The total order of a selection, as unsigned integers: better documents come first.
+
+A document's place is (score key, tie key, shard, row), compared from the left, smaller first. The score key
+is the 64-bit pattern of the score, rearranged so that unsigned order is the reverse of score order; the tie
+key is a draw keyed by (seed, text hash), so ties are cut at random but the same way for any sharding. Only
+exact copies, which share both keys, are told apart by shard and row.
+
+Legend: D documents of one shard's table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from prill.errors import DataError
+from prill.features.keyed import keyed_gumbel, keyed_uniform
+from prill.select.policy import Policy
+
+__all__ = ["ALL", "Ranked", "rank", "score_key", "score_of_key", "tie_of_key"]
+
+ALL = ""
+"""Name of the single stratum when the policy has none."""
+
+_SIGN = np.uint64(1 << 63)
+_COLUMNS = ("row", "score", "n_tokens", "n_bytes", "key", "eligible")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranked:
+    """One shard's rows with their place in the total order; every array has shape (D,)."""
+
+    shard: int
+    row: NDArray[np.int64]
+    score: NDArray[np.float64]
+    score_key: NDArray[np.uint64]
+    tie_key: NDArray[np.uint64]
+    units: NDArray[np.int64]
+    """Shape (D, 3): documents (1), tokens, bytes."""
+    eligible: NDArray[np.bool_]
+    """Eligible and with a finite score (and past the threshold, if the policy has one)."""
+    is_non_finite: NDArray[np.bool_]
+    """Otherwise eligible, but without a usable score."""
+    is_below: NDArray[np.bool_]
+    """Otherwise eligible, but below the policy's threshold."""
+    strata: tuple[str, ...]
+    stratum: NDArray[np.int64]
+    """Index into `strata`."""
+
+
+def rank(table: pa.Table, shard: int, policy: Policy, seed: int) -> Ranked:
+    """Reads one shard's table: row, score, n_tokens, n_bytes, key, eligible, and `stratum` or `source`.
+
+    Raises:
+        DataError: a column is missing, a count is negative, or an eligible row has no finite score and the
+            policy says to stop.
+    """
+    missing = [name for name in _COLUMNS if name not in table.column_names]
+    if missing:
+        raise DataError(
+            f"expected the columns {', '.join(_COLUMNS)}, found no {', '.join(missing)}",
+            where=f"shard {shard}",
+        )
+    score = _floats(table["score"])
+    eligible = np.asarray(_without_nulls(table, "eligible", shard), dtype=np.bool_)
+    row, key = _counts(table, "row", shard), np.asarray(_without_nulls(table, "key", shard), dtype=np.uint64)
+    is_non_finite = eligible & ~np.isfinite(score)
+    if policy.on_non_finite == "stop" and is_non_finite.any():
+        _stop_at_non_finite(score, row, is_non_finite, shard)
+    eligible = eligible & ~is_non_finite
+    is_below = eligible & (
+        np.where(eligible, score, 0.0) < (-np.inf if policy.threshold is None else policy.threshold)
+    )
+    eligible = eligible & ~is_below
+    order = np.where(eligible, score, 0.0)
+    if policy.kind == "gumbel":
+        order = order / policy.temperature + keyed_gumbel(_derive(seed, "select.gumbel"), key)
+    strata, stratum = _strata(table, policy, shard)
+    tokens, sizes = _counts(table, "n_tokens", shard), _counts(table, "n_bytes", shard)
+    return Ranked(
+        shard=shard,
+        row=row,
+        score=score,
+        score_key=score_key(order),
+        tie_key=keyed_uniform(_derive(seed, "select.tie"), key).view(np.uint64),
+        units=np.stack([np.ones_like(tokens), tokens, sizes], axis=1),
+        eligible=eligible,
+        is_non_finite=is_non_finite,
+        is_below=is_below,
+        strata=strata,
+        stratum=stratum,
+    )
+
+
+def score_key(score: NDArray[np.float64]) -> NDArray[np.uint64]:
+    """The score's bits rearranged so that a smaller unsigned integer is a higher score; -0 counts as 0."""
+    bits = (np.asarray(score, dtype=np.float64) + 0.0).view(np.uint64)
+    ascending = np.where(bits & _SIGN, ~bits, bits | _SIGN)
+    return np.asarray(~ascending, dtype=np.uint64)
+
+
+def score_of_key(key: int) -> float:
+    """The (possibly perturbed) score that has this key: the inverse of `score_key`."""
+    ascending = ~np.uint64(key)
+    bits = ascending & ~_SIGN if ascending & _SIGN else ~ascending
+    return float(np.array([bits], dtype=np.uint64).view(np.float64)[0])
+
+
+def tie_of_key(key: int) -> float:
+    """The uniform draw of a tie key, between 0 and 1."""
+    return float(np.array([key], dtype=np.uint64).view(np.float64)[0])
+
+
+def _strata(table: pa.Table, policy: Policy, shard: int) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    if policy.strata is None:
+        return (ALL,), np.zeros(table.num_rows, dtype=np.int64)
+    name = "stratum" if "stratum" in table.column_names else policy.strata
+    if name not in table.column_names:
+        raise DataError(
+            f"expected a column `stratum` or `{policy.strata}` to choose within, found neither",
+            where=f"shard {shard}",
+            hint="remove `strata` from the policy, or read the source of each document",
+        )
+    column = table[name].combine_chunks().cast(pa.large_string()).fill_null("(none)").dictionary_encode()
+    codes = np.asarray(column.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
+    return tuple(column.dictionary.to_pylist()), codes
+
+
+def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    values = column.combine_chunks().cast(pa.float64())
+    return np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.float64)  # a null becomes NaN
+
+
+def _counts(table: pa.Table, name: str, shard: int) -> NDArray[np.int64]:
+    values = np.asarray(_without_nulls(table, name, shard), dtype=np.int64)
+    if values.size and values.min() < 0:
+        first = int(np.argmax(values < 0))
+        raise DataError(
+            f"`{name}` must not be negative, found {values[first]}", where=f"shard {shard}, row {first}"
+        )
+    return values
+
+
+def _without_nulls(table: pa.Table, name: str, shard: int) -> NDArray[np.generic]:
+    column = table[name].combine_chunks()
+    if column.null_count:
+        raise DataError(
+            f"`{name}` must have a value in every row, found {column.null_count} nulls",
+            where=f"shard {shard}",
+        )
+    values: NDArray[np.generic] = column.to_numpy(zero_copy_only=False)
+    return values
+
+
+def _stop_at_non_finite(
+    score: NDArray[np.float64], row: NDArray[np.int64], bad: NDArray[np.bool_], shard: int
+) -> None:
+    first = int(np.argmax(bad))
+    raise DataError(
+        f"a score must be a finite number, found {score[first]} ({int(bad.sum())} such rows in this shard)",
+        where=f"shard {shard}, row {row[first]}",
+        hint="repair the scores, or set `on_non_finite: exclude` to leave such documents out and count them",
+    )
+
+
+def _derive(seed: int, use: str) -> int:
+    """A seed for one use: no two uses share their draws."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{use}".encode()).digest()[:8], "big")
