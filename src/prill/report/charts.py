@@ -1,0 +1,230 @@
+"""Learning curves and histograms as small SVG pictures.
+
+Each picture is 400 units wide, so that its text stays legible when a telephone shows it at 330 pixels,
+and stands beside a second one on a desktop. Lines carry their names at their ends instead of a legend.
+A sentence for screen readers comes with every picture; the page adds the numbers as a table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup
+
+from prill.report import numbers
+from prill.report.axes import Scale, decimals, linear_ticks, log_ticks, padded
+from prill.report.harmless import cut
+from prill.report.look import Look
+from prill.report.model import Curve, CurvePoint, Histogram
+from prill.report.svg import Attribute, element, join, line_path, text
+
+__all__ = ["histogram", "learning_curves"]
+
+WIDTH, CURVE_HEIGHT, BARS_HEIGHT = 400, 264, 196
+_LEFT, _TOP, _BOTTOM, _RIGHT = 38, 26, 40, 10
+_LETTER = 6.7  # rough width of a letter of a chart label, in units
+_LABEL_GAP = 14.0
+
+
+def learning_curves(curves: Sequence[Curve], looks: Mapping[str, Look], *, title: str) -> Markup:
+    """Loss against training tokens (logarithmic), one line with its interval and seeds for every arm."""
+    drawn = [(curve, points) for curve in curves if (points := _finite(curve.points))]
+    if not drawn:
+        return Markup("")
+    x, y, ticks = _curve_scales(drawn, max(len(_name(looks, curve)) for curve, _ in drawn))
+    parts = [_rows(y), _columns(x, ticks, y.start, [numbers.compact(tick) for tick in ticks])]
+    parts += [_band(points, looks[curve.arm], x, y) for curve, points in drawn]
+    parts += [_line(curve, points, looks[curve.arm], x, y) for curve, points in drawn]
+    parts += _end_labels(drawn, looks, x, y)
+    parts += [text(0, 11, "bits per byte, lower is better", css="unit")]
+    parts += [text(x.stop, CURVE_HEIGHT - 4, "training tokens", css="unit", anchor="end")]
+    said = "; ".join(f"{looks[curve.arm].label} {_spoken(points)}" for curve, points in drawn)
+    return _picture(CURVE_HEIGHT, f"{title}. {said}.", parts)
+
+
+def histogram(bins: Histogram, *, threshold: float | None, title: str, css: str) -> Markup:
+    """Share of the pool and of what was kept in every bin, each as a share of its own total."""
+    shares = [_shares(bins.pool), _shares(bins.kept)]
+    top = max(max(shares[0]), max(shares[1]))
+    if top <= 0 or (bins.is_log and bins.edges[0] <= 0):
+        return Markup("")
+    stop = WIDTH - _RIGHT
+    x = Scale(low=bins.edges[0], high=bins.edges[-1], start=_LEFT, stop=stop, is_log=bins.is_log)
+    y = Scale(low=0, high=top * 1.08, start=BARS_HEIGHT - _BOTTOM, stop=_TOP)
+    ticks = log_ticks((), x.low, x.high, n_most=7) if bins.is_log else linear_ticks(x.low, x.high, n_about=6)
+    digits = decimals(ticks)
+    names = [
+        numbers.compact(t) if bins.is_log or max(map(abs, ticks)) >= 1e4 else _fixed(t, digits) for t in ticks
+    ]
+    parts = [_rows(y, is_share=True), _columns(x, ticks, y.start, names)]
+    parts += [element("path", {"class": "pool-area", "d": _steps(bins.edges, shares[0], x, y)})]
+    parts += [element("path", {"class": f"kept-area {css}", "d": _steps(bins.edges, shares[1], x, y)})]
+    parts += _threshold(threshold, x, y)
+    parts += [text(0, 11, f"share of {bins.counted}", css="unit")]
+    parts += [text(stop, BARS_HEIGHT - 4, bins.unit, css="unit", anchor="end")]
+    return _picture(BARS_HEIGHT, f"{title}. {_spoken_bins(bins, threshold)}", parts)
+
+
+def _curve_scales(
+    drawn: Sequence[tuple[Curve, list[CurvePoint]]], n_letters: int
+) -> tuple[Scale, Scale, list[float]]:
+    every = [point for _, points in drawn for point in points]
+    tokens = [float(point.n_tokens) for point in every]
+    low, high = min(tokens), max(tokens)
+    if high / low < 1.2:
+        low, high = low / 1.5, high * 1.5
+    seeds = [seed.bpb for curve, _ in drawn for seed in curve.seeds]
+    bounds = [b for p in every for b in (p.mean_bpb, p.low_bpb, p.high_bpb) if b is not None]
+    bottom, top = padded([*bounds, *seeds])
+    right = WIDTH - min(n_letters * _LETTER + 12, 120)
+    x = Scale(low=low, high=high, start=_LEFT + 10, stop=right, is_log=True)
+    y = Scale(low=bottom, high=top, start=CURVE_HEIGHT - _BOTTOM, stop=_TOP)
+    return x, y, log_ticks(tokens, low, high)
+
+
+def _rows(y: Scale, *, is_share: bool = False) -> Markup:
+    ticks = linear_ticks(y.low, y.high, n_about=3 if is_share else 4)
+    digits = decimals([100 * tick for tick in ticks]) if is_share else decimals(ticks)
+    parts = []
+    for tick in ticks:
+        height = y(tick)
+        right = WIDTH - (_RIGHT if is_share else 0)
+        grid = element("line", {"class": "grid", "x1": _LEFT, "x2": right, "y1": height, "y2": height})
+        name = f"{100 * tick:.{digits}f} %" if is_share else f"{tick:.{digits}f}"
+        parts += [grid, text(_LEFT - 5, height + 4, name, css="tick", anchor="end")]
+    return join(parts)
+
+
+def _columns(x: Scale, ticks: Sequence[float], bottom: float, names: Sequence[str]) -> Markup:
+    parts = []
+    for tick, name in zip(ticks, names, strict=True):
+        place = x(tick)
+        parts += [
+            element("line", {"class": "axis", "x1": place, "x2": place, "y1": bottom, "y2": bottom + 4})
+        ]
+        parts += [text(place, bottom + 16, name, css="tick", anchor="middle")]
+    ends: dict[str, Attribute] = {
+        "class": "axis",
+        "x1": _LEFT,
+        "x2": max(x.stop, x.start),
+        "y1": bottom,
+        "y2": bottom,
+    }
+    return join([element("line", ends), *parts])
+
+
+def _band(points: Sequence[CurvePoint], look: Look, x: Scale, y: Scale) -> Markup:
+    known = [(x(p.n_tokens), y(p.low_bpb), y(p.high_bpb)) for p in points if _has_interval(p)]  # type: ignore[arg-type]
+    if not known:
+        return Markup("")
+    if len(known) == 1:
+        place, low, high = known[0]
+        return element(
+            "line", {"class": f"whisker {look.css}", "x1": place, "x2": place, "y1": low, "y2": high}
+        )
+    outline = [(place, high) for place, _, high in known] + [
+        (place, low) for place, low, _ in reversed(known)
+    ]
+    return element("path", {"class": f"band {look.css}", "d": line_path(outline, closed=True)})
+
+
+def _line(curve: Curve, points: Sequence[CurvePoint], look: Look, x: Scale, y: Scale) -> Markup:
+    places = [(x(point.n_tokens), y(point.mean_bpb)) for point in points]
+    seeds = [s for s in curve.seeds if math.isfinite(s.bpb) and x.low <= s.n_tokens <= x.high]
+    parts = [
+        element("circle", {"class": f"seed {look.css}", "cx": x(s.n_tokens), "cy": y(s.bpb), "r": 2})
+        for s in seeds
+    ]
+    parts += (
+        [element("path", {"class": f"line {look.css}", "d": line_path(places)})] if len(places) > 1 else []
+    )
+    parts += [element("circle", {"class": f"dot {look.css}", "cx": a, "cy": b, "r": 3}) for a, b in places]
+    return join(parts)
+
+
+def _end_labels(
+    drawn: Sequence[tuple[Curve, list[CurvePoint]]], looks: Mapping[str, Look], x: Scale, y: Scale
+) -> list[Markup]:
+    """Names at the ends of the lines, pushed apart where they would touch."""
+    ends = sorted(
+        (y(points[-1].mean_bpb), x(points[-1].n_tokens), curve.arm, _name(looks, curve))
+        for curve, points in drawn
+    )
+    placed: list[tuple[float, float, float]] = []  # y, left, right
+    parts = []
+    for height, left, arm, name in ends:
+        right = left + 8 + len(name) * _LETTER
+        for other, begin, end in placed:
+            if begin < right and left < end and height < other + _LABEL_GAP:
+                height = other + _LABEL_GAP
+        placed.append((height, left, right))
+        parts.append((height, left, arm, name))
+    excess = max(0.0, max(p[0] for p in parts) - (y.start + 2))
+    return [
+        text(left + 8, h - excess + 4, name, css=f"name {looks[arm].css}") for h, left, arm, name in parts
+    ]
+
+
+def _threshold(threshold: float | None, x: Scale, y: Scale) -> list[Markup]:
+    if threshold is None or not math.isfinite(threshold) or not x.low <= threshold <= x.high:
+        return []
+    place = x(threshold)
+    anchor, shift = ("end", -5) if place > WIDTH / 2 else ("start", 5)
+    line = element("line", {"class": "threshold", "x1": place, "x2": place, "y1": y.start, "y2": _TOP - 8})
+    label = f"threshold {numbers.plain(threshold)}"
+    return [line, text(place + shift, _TOP - 1, label, css="name ink", anchor=anchor)]
+
+
+def _steps(edges: Sequence[float], shares: Sequence[float], x: Scale, y: Scale) -> str:
+    """Outline of a histogram: up, across and down every bin, closed on the base line."""
+    outline = [(x(edges[0]), y(0))]
+    for left, right, share in zip(edges, edges[1:], shares, strict=False):
+        outline += [(x(left), y(share)), (x(right), y(share))]
+    return line_path([*outline, (x(edges[-1]), y(0))], closed=True)
+
+
+def _picture(height: int, said: str, parts: Sequence[Markup]) -> Markup:
+    frame = {"class": "chart", "viewBox": f"0 0 {WIDTH} {height}", "role": "img", "aria-label": said}
+    return element("svg", frame, *parts)
+
+
+def _shares(counts: Sequence[int]) -> list[float]:
+    total = sum(counts)
+    return [value / total if total else 0.0 for value in counts]
+
+
+def _finite(points: Sequence[CurvePoint]) -> list[CurvePoint]:
+    return sorted(
+        (p for p in points if math.isfinite(p.mean_bpb) and p.n_tokens > 0), key=lambda point: point.n_tokens
+    )
+
+
+def _has_interval(point: CurvePoint) -> bool:
+    bounds = (point.low_bpb, point.high_bpb)
+    return all(bound is not None and math.isfinite(bound) for bound in bounds)
+
+
+def _name(looks: Mapping[str, Look], curve: Curve) -> str:
+    return cut(looks[curve.arm].label, 16)
+
+
+def _fixed(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def _spoken(points: Sequence[CurvePoint]) -> str:
+    first, last = points[0], points[-1]
+    end = f"{numbers.loss(last.mean_bpb)} after {numbers.compact(last.n_tokens)} tokens"
+    if first is last:
+        return end
+    return f"from {numbers.loss(first.mean_bpb)} after {numbers.compact(first.n_tokens)} to {end}"
+
+
+def _spoken_bins(bins: Histogram, threshold: float | None) -> str:
+    ends = f"from {numbers.plain(bins.edges[0])} to {numbers.plain(bins.edges[-1])} {bins.unit}"
+    counts = (
+        f"{numbers.count(sum(bins.pool))} {bins.counted} in the pool, {numbers.count(sum(bins.kept))} kept"
+    )
+    line = "" if threshold is None else f"; threshold {numbers.plain(threshold)}"
+    return f"{counts}, {ends}{line}."

@@ -1,0 +1,142 @@
+"""The verdict first: the headline, the sentence below it, and the rows of the overview plot.
+
+The headline counts verdicts of candidates against controls; references (such as the planted truth) are
+left to the evidence below. It never says more than the verdicts: every target is counted once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prill.report.model import Effect, Finding, ReportData, TargetReport, Verdict
+
+__all__ = ["Comparison", "Headline", "comparisons", "headline", "primary_effect"]
+
+_ONE = {
+    Verdict.BETTER: "{arm} is better than {control} for {target}",
+    Verdict.WORSE: "{arm} is worse than {control} for {target}",
+    Verdict.NO_DIFFERENCE: "{arm} and {control} are equally good for {target}",
+    Verdict.CANNOT_TELL: "We cannot tell whether {arm} is better than {control} for {target}",
+}
+_MANY = {
+    Verdict.BETTER: "{arm} is better than {control} for {n}",
+    Verdict.WORSE: "{arm} is worse than {control} for {n}",
+    Verdict.NO_DIFFERENCE: "{arm} and {control} are equally good for {n}",
+    Verdict.CANNOT_TELL: "We cannot tell {arm} from {control} for {n}",
+}
+_REST = {
+    Verdict.BETTER: "better for {n}",
+    Verdict.WORSE: "worse for {n}",
+    Verdict.NO_DIFFERENCE: "no difference for {n}",
+    Verdict.CANNOT_TELL: "undecided for {n}",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline:
+    """The largest sentence of the page, without a full stop, and the sentences under it."""
+
+    title: str
+    lede: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One row of the overview: an arm against its control for one target."""
+
+    anchor: str
+    target: str
+    arm: str
+    control: str
+    finding: Finding | None
+    effect: Effect | None
+
+
+def comparisons(data: ReportData) -> list[Comparison]:
+    """All comparisons in order of targets; a finding without an effect, or the reverse, keeps its row."""
+    rows = []
+    for number, target in enumerate(data.targets, start=1):
+        pairs = dict.fromkeys((f.arm, f.control) for f in target.findings)
+        pairs |= dict.fromkeys(
+            (e.arm, e.control) for e in target.effects if e.is_primary and e.eval_set == "target"
+        )
+        for arm, control in pairs:
+            finding = next((f for f in target.findings if (f.arm, f.control) == (arm, control)), None)
+            effect = primary_effect(target, arm, control)
+            rows.append(
+                Comparison(
+                    anchor=f"t{number}",
+                    target=target.name,
+                    arm=arm,
+                    control=control,
+                    finding=finding,
+                    effect=effect,
+                )
+            )
+    return rows
+
+
+def primary_effect(target: TargetReport, arm: str, control: str) -> Effect | None:
+    """The effect that decided this pair: on the target, after the most tokens."""
+    found = [e for e in target.effects if (e.arm, e.control) == (arm, control) and e.eval_set == "target"]
+    return max(found, key=lambda effect: (effect.is_primary, effect.n_tokens), default=None)
+
+
+def headline(data: ReportData) -> Headline:
+    """What the whole report comes to."""
+    findings = _headline_findings(data)
+    if not findings:
+        return Headline(title=data.title, lede=("No comparison was made.",))
+    by_pair: dict[tuple[str, str], list[tuple[str, Finding]]] = {}
+    for target, finding in findings:
+        by_pair.setdefault((finding.arm, finding.control), []).append((target, finding))
+    first, *others = by_pair.values()
+    title, lede = _pair_headline(data, first)
+    for pair in others[:3]:
+        other_title, other_lede = _pair_headline(data, pair)
+        lede += [f"{other_title}.", *other_lede]
+    if len(others) > 3:
+        lede.append(f"{len(others) - 3} more comparisons are below.")
+    return Headline(title=title, lede=tuple(lede))
+
+
+def _headline_findings(data: ReportData) -> list[tuple[str, Finding]]:
+    every = [(target.name, finding) for target in data.targets for finding in target.findings]
+    roles = {arm.name: arm.role for arm in data.arms}
+    chosen = [
+        (target, finding)
+        for target, finding in every
+        if roles[finding.arm] == "candidate" and roles[finding.control] == "control"
+    ]
+    return chosen or every
+
+
+def _pair_headline(data: ReportData, pair: Sequence[tuple[str, Finding]]) -> tuple[str, list[str]]:
+    target, finding = pair[0]
+    names = {"arm": data.arm(finding.arm).label, "control": data.arm(finding.control).label}
+    if len(pair) == 1:
+        return _upper(_ONE[finding.verdict].format(target=target, **names)), [finding.sentence]
+    counts = Counter(finding.verdict for _, finding in pair)
+    lead = max(Verdict, key=lambda verdict: counts[verdict])
+    n_all = len(pair)
+    n = f"all {n_all} targets" if counts[lead] == n_all else f"{counts[lead]} of {n_all} targets"
+    rest = [
+        _REST[verdict].format(n=_which(pair, verdict))
+        for verdict in Verdict
+        if counts[verdict] and verdict != lead
+    ]
+    title = _upper(_MANY[lead].format(n=n, **names))
+    return title, [_upper("; ".join(rest)) + "."] if rest else []
+
+
+def _which(pair: Sequence[tuple[str, Finding]], verdict: Verdict) -> str:
+    names = [target for target, finding in pair if finding.verdict == verdict]
+    if len(names) > 3:
+        return f"{len(names)} targets"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _upper(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]

@@ -1,0 +1,377 @@
+"""From a report's values to what the templates show: rows, charts, anchors and what is left out.
+
+Everything that depends on the room left on the page goes through `Limits`: how long excerpts are, how
+many documents a group shows, how many selections get charts. What a limit cuts is said on the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from prill.report import numbers
+from prill.report.charts import histogram, learning_curves
+from prill.report.forest import ForestScale, forest_axis, forest_row, forest_scale, share_bars
+from prill.report.look import Look, looks
+from prill.report.model import (
+    Curve,
+    Effect,
+    Finding,
+    ReportData,
+    SampleDocument,
+    SelectionAudit,
+    SourceShare,
+    TargetReport,
+)
+from prill.report.overview import Comparison, Headline, comparisons, headline
+
+__all__ = ["Limits", "PageView", "page_view"]
+
+_ROWS_IN_ONE_PLOT = 40
+_OPEN_TARGETS = 4
+_GROUP_TITLES = {
+    "above": ("Just above the line", "The last documents that were kept."),
+    "below": ("Just below the line", "The first documents that were not kept."),
+    "random": ("Random from the pool", "What the pool looks like, chosen by chance."),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How much of everything fits: characters of text, documents a group, selections drawn, rows a list."""
+
+    n_chars: int = 1_500
+    n_documents: int = 12
+    n_drawn: int = 16
+    n_sources: int = 14
+    n_rows: int = 400
+    n_targets: int = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class EffectRow:
+    """One row of a forest plot with its words and numbers."""
+
+    anchor: str | None
+    label: str
+    sublabel: str
+    look: Look
+    finding: Finding | None
+    effect: Effect | None
+    chart: Markup
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forest:
+    """A forest plot: rows on one scale."""
+
+    caption: str
+    rows: tuple[EffectRow, ...]
+    axis: Markup
+    has_noise: bool
+    is_open: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceRow:
+    """One source in the pool and kept; shares are of tokens."""
+
+    name: str
+    pool_share: float
+    kept_share: float
+    ratio: str
+    n_documents_pool: int
+    n_documents_kept: int
+    n_tokens_kept: int
+    bars: Markup
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditView:
+    """What one arm kept, ready to be shown."""
+
+    audit: SelectionAudit
+    look: Look
+    is_open: bool
+    scores: Markup
+    lengths: Markup
+    sources: tuple[SourceRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleView:
+    """One document with its anchor on the page."""
+
+    anchor: str
+    document: SampleDocument
+    is_cut: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupView:
+    """One group of documents."""
+
+    kind: str
+    title: str
+    note: str
+    arm: str
+    documents: tuple[SampleView, ...]
+    n_left_out: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A learning-curve chart with the curves behind it."""
+
+    title: str
+    chart: Markup
+    curves: tuple[Curve, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetView:
+    """One target's section."""
+
+    anchor: str
+    target: TargetReport
+    is_open: bool
+    is_detailed: bool
+    figures: tuple[Figure, ...]
+    forest: Forest | None
+    audits: tuple[AuditView, ...]
+    groups: tuple[GroupView, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageView:
+    """The whole page."""
+
+    headline: Headline
+    looks: Mapping[str, Look]
+    overview: tuple[Forest, ...]
+    targets: tuple[TargetView, ...]
+    limits: Limits
+    is_trimmed: bool
+
+
+def page_view(data: ReportData, limits: Limits) -> PageView:
+    """Everything the templates show of `data`, whose strings must be harmless already."""
+    look = looks(data.arms)
+    targets = tuple(
+        _target_view(target, f"t{number}", look, data, limits)
+        for number, target in enumerate(data.targets, start=1)
+    )
+    return PageView(
+        headline=headline(data),
+        looks=look,
+        overview=tuple(_overview(data, look)),
+        targets=targets,
+        limits=limits,
+        is_trimmed=limits != Limits() or any(group.n_left_out for view in targets for group in view.groups),
+    )
+
+
+def _overview(data: ReportData, look: Mapping[str, Look]) -> list[Forest]:
+    rows = comparisons(data)
+    if len(rows) <= _ROWS_IN_ONE_PLOT:
+        return [_overview_forest(rows, data, look, caption="")] if rows else []
+    pairs = dict.fromkeys((row.arm, row.control) for row in rows)
+    return [
+        _overview_forest(
+            [row for row in rows if (row.arm, row.control) == (arm, control)],
+            data,
+            look,
+            caption=f"{look[arm].label} against {look[control].label}",
+            is_open=index == 0,
+        )
+        for index, (arm, control) in enumerate(pairs)
+    ]
+
+
+def _overview_forest(
+    rows: Sequence[Comparison],
+    data: ReportData,
+    look: Mapping[str, Look],
+    *,
+    caption: str,
+    is_open: bool = True,
+) -> Forest:
+    scale = forest_scale(row.effect for row in rows if row.effect is not None)
+    is_one_pair = len({(row.arm, row.control) for row in rows}) == 1
+    is_one_target = len(data.targets) == 1
+    shown = []
+    for index, row in enumerate(rows):
+        pair = f"{look[row.arm].label} against {look[row.control].label}"
+        is_repeat = index > 0 and rows[index - 1].anchor == row.anchor
+        label = pair if is_one_target else "" if is_repeat else row.target
+        sublabel = "" if is_one_pair or is_one_target else pair
+        shown.append(
+            _effect_row(row, label, sublabel, look, scale, anchor=None if is_one_target else row.anchor)
+        )
+    return _forest(caption, shown, scale, is_open=is_open)
+
+
+def _effect_row(
+    row: Comparison,
+    label: str,
+    sublabel: str,
+    look: Mapping[str, Look],
+    scale: ForestScale,
+    *,
+    anchor: str | None,
+) -> EffectRow:
+    return EffectRow(
+        anchor=anchor,
+        label=label,
+        sublabel=sublabel,
+        look=look[row.arm],
+        finding=row.finding,
+        effect=row.effect,
+        chart=forest_row(row.effect, scale, look[row.arm].css),
+    )
+
+
+def _forest(caption: str, rows: Sequence[EffectRow], scale: ForestScale, *, is_open: bool = True) -> Forest:
+    has_noise = any(row.effect is not None and row.effect.noise_floor_bpb for row in rows)
+    return Forest(
+        caption=caption, rows=tuple(rows), axis=forest_axis(scale), has_noise=has_noise, is_open=is_open
+    )
+
+
+def _target_view(
+    target: TargetReport, anchor: str, look: Mapping[str, Look], data: ReportData, limits: Limits
+) -> TargetView:
+    number = int(anchor[1:])
+    is_detailed = number <= limits.n_targets
+    return TargetView(
+        anchor=anchor,
+        target=target,
+        is_open=len(data.targets) <= _OPEN_TARGETS,
+        is_detailed=is_detailed,
+        figures=tuple(_figures(target, look)) if is_detailed else (),
+        forest=_target_forest(target, anchor, look),
+        audits=tuple(_audits(target, look, data, limits)) if is_detailed else (),
+        groups=tuple(_groups(target, anchor, look, limits)) if is_detailed else (),
+    )
+
+
+def _figures(target: TargetReport, look: Mapping[str, Look]) -> list[Figure]:
+    titles = {"target": f"On held-out text of {target.name}", "rest": "On everything else"}
+    figures = []
+    for eval_set, title in titles.items():
+        curves = tuple(curve for curve in target.curves if curve.eval_set == eval_set)
+        if chart := learning_curves(curves, look, title=title):
+            figures.append(Figure(title=title, chart=chart, curves=curves))
+    return figures
+
+
+def _target_forest(target: TargetReport, anchor: str, look: Mapping[str, Look]) -> Forest | None:
+    if not target.effects:
+        return None
+    scale = forest_scale(target.effects)
+    places = {"target": "on the target", "rest": "on everything else"}
+    rows = []
+    for effect in target.effects:
+        finding = next(
+            (f for f in target.findings if (f.arm, f.control) == (effect.arm, effect.control)), None
+        )
+        decides = effect.eval_set == "target" and effect.is_primary
+        row = Comparison(
+            anchor=anchor,
+            target=target.name,
+            arm=effect.arm,
+            control=effect.control,
+            finding=finding if decides else None,
+            effect=effect,
+        )
+        pair = f"{look[effect.arm].label} against {look[effect.control].label}"
+        sublabel = f"{places[effect.eval_set]}, {numbers.compact(effect.n_tokens)} tokens"
+        rows.append(_effect_row(row, pair, sublabel, look, scale, anchor=None))
+    return _forest(f"Differences for {target.name}", rows, scale)
+
+
+def _audits(
+    target: TargetReport, look: Mapping[str, Look], data: ReportData, limits: Limits
+) -> Iterable[AuditView]:
+    for index, audit in enumerate(target.selections):
+        arm, name = look[audit.arm], f"{look[audit.arm].label} for {target.name}"
+        is_drawn = index < limits.n_drawn
+        scores = lengths = Markup("")
+        if is_drawn and audit.scores is not None:
+            title = f"Scores, {name}"
+            scores = histogram(audit.scores, threshold=audit.threshold, title=title, css=arm.css)
+        if is_drawn and audit.lengths is not None:
+            lengths = histogram(audit.lengths, threshold=None, title=f"Lengths, {name}", css=arm.css)
+        yield AuditView(
+            audit=audit,
+            look=arm,
+            is_open=data.arm(audit.arm).role == "candidate" and index < 2,
+            scores=scores,
+            lengths=lengths,
+            sources=tuple(_sources(audit.by_source, arm.css, limits.n_sources)) if is_drawn else (),
+        )
+
+
+def _sources(shares: Sequence[SourceShare], css: str, n_most: int) -> list[SourceRow]:
+    """Sources with most kept tokens first; the tail is added up in one row, so that shares sum to one."""
+    ordered = sorted(shares, key=lambda s: (-s.n_tokens_kept, -s.n_tokens_pool, s.source or ""))
+    if len(ordered) > n_most:
+        ordered = [*ordered[: n_most - 1], _together(ordered[n_most - 1 :])]
+    pool = sum(s.n_tokens_pool for s in ordered) or 1
+    kept = sum(s.n_tokens_kept for s in ordered) or 1
+    top = max((max(s.n_tokens_pool / pool, s.n_tokens_kept / kept) for s in ordered), default=1.0)
+    return [_source_row(s, s.n_tokens_pool / pool, s.n_tokens_kept / kept, top, css) for s in ordered]
+
+
+def _source_row(s: SourceShare, pool: float, kept: float, top: float, css: str) -> SourceRow:
+    return SourceRow(
+        name="not stated" if s.source is None else s.source or "(empty name)",
+        pool_share=pool,
+        kept_share=kept,
+        ratio=numbers.ratio(kept, pool),
+        n_documents_pool=s.n_documents_pool,
+        n_documents_kept=s.n_documents_kept,
+        n_tokens_kept=s.n_tokens_kept,
+        bars=share_bars(pool, kept, top, css),
+    )
+
+
+def _together(tail: Sequence[SourceShare]) -> SourceShare:
+    return SourceShare(
+        source=f"{len(tail)} more sources",
+        n_documents_pool=sum(s.n_documents_pool for s in tail),
+        n_tokens_pool=sum(s.n_tokens_pool for s in tail),
+        n_documents_kept=sum(s.n_documents_kept for s in tail),
+        n_tokens_kept=sum(s.n_tokens_kept for s in tail),
+    )
+
+
+def _groups(
+    target: TargetReport, anchor: str, look: Mapping[str, Look], limits: Limits
+) -> Iterable[GroupView]:
+    n_before = 0
+    for group in target.samples:
+        title, note = _GROUP_TITLES[group.kind]
+        shown = group.documents[: limits.n_documents]
+        documents = tuple(
+            SampleView(
+                anchor=f"{anchor}-d{n_before + index}", document=document, is_cut=_is_cut(document, limits)
+            )
+            for index, document in enumerate(shown, start=1)
+        )
+        n_before += len(shown)
+        yield GroupView(
+            kind=group.kind,
+            title=title,
+            note=note,
+            arm=look[group.arm].label if group.arm else "",
+            documents=documents,
+            n_left_out=len(group.documents) - len(shown),
+        )
+
+
+def _is_cut(document: SampleDocument, limits: Limits) -> bool:
+    """Whether the page shows less than the whole text, whoever cut it."""
+    return document.text.endswith("…") or (document.n_chars or 0) > limits.n_chars
