@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["KEYED_VERSION", "keyed_gumbel", "keyed_uniform", "reference_gumbel"]
+__all__ = ["KEYED_VERSION", "derive_seed", "keyed_gumbel", "keyed_uniform", "reference_gumbel"]
 
 KEYED_VERSION = 1
 """Version of the mixing below; it changes whenever a draw changes."""
@@ -25,6 +25,11 @@ _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 _MIX_A = 0xBF58476D1CE4E5B9
 _MIX_B = 0x94D049BB133111EB
+
+
+def derive_seed(seed: int, use: str) -> int:
+    """The seed of one use, such as `select.tie`, so that no two uses of a recipe's seed share their draws."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{use}".encode()).digest()[:8], "big")
 
 
 def keyed_uniform(seed: int, keys: NDArray[np.uint64]) -> NDArray[np.float64]:
