@@ -1,0 +1,234 @@
+"""The training loop: steps, branches, checkpoints. Entered through `prill.lm.train.train`.
+
+State is a trunk (weights, moments) and, within a branch, the branch's own copy. Where a run stands is a
+segment number and a step, so a checkpoint is those two numbers, the buffers and the results so far, and
+going on from it replays exactly the steps that would have followed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from prill.errors import DataError
+from prill.lm._progress import identity_of, read_progress, write_progress
+from prill.lm.backend import compute_dtype, resolve_device, resolve_precision
+from prill.lm.checkpoint import save_model
+from prill.lm.data import batch, stack_rows
+from prill.lm.model import StackedLlama
+from prill.lm.optimizer import AdamSettings, StackedAdamW
+from prill.lm.parameters import n_decayed
+from prill.lm.plan import BranchResult, CurvePoint, Run, RunResult, Segment, StepInfo, TrainSettings
+from prill.lm.schedule import Schedule, wsd
+from prill.lm.score import EvalSet, score_documents
+
+__all__ = ["Loop"]
+
+
+@dataclass(kw_only=True)
+class _Path:
+    """One line of training: the trunk, or a branch that continues a copy of it."""
+
+    model: StackedLlama
+    optimizer: StackedAdamW
+
+    def copy(self) -> _Path:
+        return _Path(model=self.model.copy(), optimizer=self.optimizer.copy())
+
+    def buffers(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return self.model.flat, self.optimizer.first, self.optimizer.second
+
+
+class Loop:
+    """A stack of runs on its way through the plan."""
+
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        settings: TrainSettings,
+        *,
+        eval_sets: Mapping[str, EvalSet],
+        checkpoint_dir: Path | None,
+        models_dir: Path | None,
+        on_step: Callable[[StepInfo], None] | None,
+    ) -> None:
+        self.runs = runs
+        self.settings = settings
+        self.eval_sets = eval_sets
+        self.models_dir = models_dir
+        self.on_step = on_step
+        self.file = checkpoint_dir / "training.safetensors" if checkpoint_dir else None
+        self.device = resolve_device(settings.device)
+        self.precision: Literal["fp32", "bf16"] = resolve_precision(settings.precision, self.device)
+        self.peaks = [run.peak_rate or settings.peak_rate for run in runs]
+        self.identity = identity_of(runs, settings, eval_sets, self.precision) if self.file else {}
+        self.progress, self.note = read_progress(self.file, self.identity)
+        self.resumed_from = self._done() or None
+        self.saved_at = time.monotonic()
+        self.every = max(1, settings.n_steps // settings.n_curve_points)
+
+    def finish(self) -> list[RunResult]:
+        """Run every segment that is left, then hand back all results."""
+        segments = self.settings.segments
+        if self.progress.segment < len(segments):
+            trunk = self._path(self.progress.trunk, self.progress.trunk_steps)
+            while self.progress.segment < len(segments):
+                self._segment(trunk, segments[self.progress.segment])
+        return [self._result(k, run) for k, run in enumerate(self.runs)]
+
+    def _segment(self, trunk: _Path, segment: Segment) -> None:
+        progress = self.progress
+        path = trunk
+        if segment.branch is not None:
+            path = trunk.copy() if progress.branch is None else self._path(progress.branch, progress.step)
+        schedule = self._schedule(segment)
+        for step in range(max(progress.step, segment.start), segment.stop):
+            losses = self._step(path, step, schedule.rate(step))
+            progress.step = step + 1
+            self._record(losses, segment, schedule.rate(step))
+            if self.file and time.monotonic() - self.saved_at >= self.settings.checkpoint_s:
+                self._save(trunk, path)
+        if segment.branch is not None:
+            self._evaluate(path, segment)
+        progress.segment += 1
+        progress.branch = None
+        following = self.settings.segments[progress.segment : progress.segment + 1]
+        progress.step = following[0].start if following else segment.stop
+        if self.file and (segment.branch is not None):
+            self._save(trunk, trunk)
+
+    def _step(self, path: _Path, step: int, share: float) -> list[float]:
+        settings = self.settings
+        rows = [
+            batch(run.stream, step, n_rows=settings.n_rows, seq_len=settings.shape.seq_len)
+            for run in self.runs
+        ]
+        losses, gradient = path.model.losses_and_gradient(path.model.pack(stack_rows(rows)))
+        norms = path.optimizer.step(path.model.flat, gradient, [peak * share for peak in self.peaks])
+        found = losses.tolist()
+        for run, loss, norm in zip(self.runs, found, norms.tolist(), strict=True):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise DataError(
+                    f"loss and gradient must be finite, found {loss} and norm {norm} at step {step}",
+                    where=f"run {run.label!r}",
+                    hint="the run has diverged: lower the learning rate or use precision fp32",
+                )
+        return [float(loss) for loss in found]
+
+    def _record(self, losses: list[float], segment: Segment, share: float) -> None:
+        progress = self.progress
+        progress.pending.append(losses)
+        done = self._done()
+        n_tokens = progress.step * self.settings.tokens_per_step
+        if done % self.every == 0 or progress.step == segment.stop:
+            means = [math.fsum(column) / len(column) for column in zip(*progress.pending, strict=True)]
+            progress.curve.append((n_tokens, -1 if segment.branch is None else segment.branch, means))
+            progress.pending.clear()
+        if self.on_step is not None:
+            self.on_step(
+                StepInfo(
+                    done=done,
+                    n_steps=self.settings.n_steps,
+                    step=progress.step - 1,
+                    branch=segment.branch,
+                    n_tokens=n_tokens,
+                    losses=tuple(losses),
+                    share_of_peak=share,
+                    resumed_from=self.resumed_from,
+                    note=self.note,
+                )
+            )
+        self.resumed_from = self.note = None
+
+    def _evaluate(self, path: _Path, segment: Segment) -> None:
+        number = segment.branch
+        assert number is not None
+        self.progress.losses[number] = {
+            name: score_documents(path.model, evals) for name, evals in sorted(self.eval_sets.items())
+        }
+        if self.models_dir is not None:
+            n_tokens = segment.stop * self.settings.tokens_per_step
+            for k, run in enumerate(self.runs):
+                meta = {
+                    "label": run.label,
+                    "seed": run.seed,
+                    "n_tokens": n_tokens,
+                    "precision": self.precision,
+                }
+                save_model(self.models_dir / f"{k}-{n_tokens}", path.model, k, meta)
+
+    def _save(self, trunk: _Path, path: _Path) -> None:
+        assert self.file is not None
+        progress = self.progress
+        finished = progress.segment >= len(self.settings.segments)
+        progress.trunk = None if finished else trunk.buffers()
+        progress.trunk_steps = trunk.optimizer.n_steps
+        progress.branch = None if path is trunk else path.buffers()
+        write_progress(self.file, progress, self.identity)
+        progress.trunk = progress.branch = None
+        self.saved_at = time.monotonic()
+
+    def _path(self, buffers: tuple[torch.Tensor, ...] | None, n_steps: int) -> _Path:
+        """Fresh models, or the ones a checkpoint held."""
+        shape, dtype = self.settings.shape, compute_dtype(self.precision)
+        if buffers is None:
+            model = StackedLlama.init(shape, [run.seed for run in self.runs], dtype=dtype, device=self.device)
+            first, second = torch.zeros_like(model.flat), torch.zeros_like(model.flat)
+        else:
+            flat, first, second = (buffer.to(self.device) for buffer in buffers)
+            model = StackedLlama(shape, flat, dtype=dtype)
+        settings = self.settings
+        adam = AdamSettings(
+            beta1=settings.beta1,
+            beta2=settings.beta2,
+            eps=settings.eps,
+            weight_decay=settings.weight_decay,
+            clip_norm=settings.clip_norm,
+        )
+        optimizer = StackedAdamW(
+            adam, n_decayed=n_decayed(shape), first=first, second=second, n_steps=n_steps
+        )
+        return _Path(model=model, optimizer=optimizer)
+
+    def _schedule(self, segment: Segment) -> Schedule:
+        """Shares of the peak: the trunk never decays, a branch decays from its start to its end."""
+        last = self.settings.branches[-1].stop
+        decay_from, total = (last, last) if segment.branch is None else (segment.start, segment.stop)
+        return wsd(peak=1.0, warmup=self.settings.warmup_steps, decay_from=decay_from, total=total)
+
+    def _done(self) -> int:
+        """Steps done of the whole plan."""
+        segments = self.settings.segments
+        before = sum(segment.stop - segment.start for segment in segments[: self.progress.segment])
+        if self.progress.segment >= len(segments):
+            return before
+        return before + max(0, self.progress.step - segments[self.progress.segment].start)
+
+    def _result(self, k: int, run: Run) -> RunResult:
+        return RunResult(
+            label=run.label,
+            seed=run.seed,
+            precision=self.precision,
+            stack_size=len(self.runs),
+            branches=tuple(self._branch_results(k, run)),
+            curve=tuple(
+                CurvePoint(n_tokens=n_tokens, loss_nats=means[k], branch=None if branch < 0 else branch)
+                for n_tokens, branch, means in self.progress.curve
+            ),
+        )
+
+    def _branch_results(self, k: int, run: Run) -> Iterator[BranchResult]:
+        for number, branch in enumerate(self.settings.branches):
+            n_tokens = branch.stop * self.settings.tokens_per_step
+            yield BranchResult(
+                planned_tokens=self.settings.branch_tokens[number],
+                n_tokens=n_tokens,
+                n_epochs=n_tokens / run.stream.n_tokens,
+                losses={name: losses[k] for name, losses in self.progress.losses[number].items()},
+            )

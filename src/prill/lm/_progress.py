@@ -1,0 +1,143 @@
+"""Where a training stands, and its file: buffers, counters, results, and whose they are.
+
+The identity (settings, precision, torch version, and for each run its label, seed, rate and the hash of its
+stream) is stored with the state. A file of other runs is refused; a damaged one is set aside with a reason,
+and the training starts over to the same result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from prill.errors import DataError
+from prill.lm.plan import Run, TrainSettings
+from prill.lm.score import EvalSet
+from prill.lm.tensorfile import read_tensors, write_tensors
+
+__all__ = ["Progress", "identity_of", "read_progress", "write_progress"]
+
+VERSION = 1
+BUFFERS = ("weights", "first", "second")
+
+Buffers = tuple[torch.Tensor, ...]
+Point = tuple[int, int, list[float]]
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """Counters and results; the buffers are set only on the way to and from a file.
+
+    Attributes:
+        segment, step: the next step to do.
+        trunk_steps: updates the trunk's optimiser has made.
+        curve: (tokens, branch or -1, mean loss of each run).
+        pending: losses since the last point of the curve.
+        losses: by branch and evaluation set, (K, D).
+    """
+
+    segment: int = 0
+    step: int = 0
+    trunk_steps: int = 0
+    trunk: Buffers | None = None
+    branch: Buffers | None = None
+    curve: list[Point] = field(default_factory=list)
+    pending: list[list[float]] = field(default_factory=list)
+    losses: dict[int, dict[str, NDArray[np.float64]]] = field(default_factory=dict)
+
+
+def identity_of(
+    runs: Sequence[Run], settings: TrainSettings, eval_sets: Mapping[str, EvalSet], precision: str
+) -> dict[str, Any]:
+    """What a checkpoint must agree with to be continued; JSON-able."""
+    return {
+        "version": VERSION,
+        "torch": torch.__version__,
+        "precision": precision,
+        "settings": {**settings.as_record(), "branch_tokens": list(settings.branch_tokens)},
+        "runs": [
+            {"label": run.label, "seed": run.seed, "peak_rate": run.peak_rate, "stream": run.stream.digest()}
+            for run in runs
+        ],
+        "eval_sets": {name: _digest(evals) for name, evals in sorted(eval_sets.items())},
+    }
+
+
+def write_progress(path: Path, progress: Progress, identity: Mapping[str, Any]) -> None:
+    """Store the state atomically.
+
+    Raises:
+        ResourceError: the disk is full or not writable.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    for line, buffers in (("trunk", progress.trunk), ("branch", progress.branch)):
+        for name, buffer in zip(BUFFERS, buffers or (), strict=False):
+            tensors[f"{line}.{name}"] = buffer
+    for number, losses in progress.losses.items():
+        for name, table in losses.items():
+            tensors[f"losses.{number}.{name}"] = torch.from_numpy(table)
+    state = {
+        "segment": progress.segment,
+        "step": progress.step,
+        "trunk_steps": progress.trunk_steps,
+        "curve": progress.curve,
+        "pending": progress.pending,
+    }
+    write_tensors(path, tensors, {"identity": identity, "state": state})
+
+
+def read_progress(path: Path | None, identity: Mapping[str, Any]) -> tuple[Progress, str | None]:
+    """The stored state, or a fresh one with the reason why the file could not be used.
+
+    Raises:
+        DataError: the file belongs to other runs or settings.
+    """
+    if path is None or not path.exists():
+        return Progress(), None
+    try:
+        tensors, meta = read_tensors(path)
+    except DataError as error:
+        return Progress(), str(error)
+    if meta.get("identity") != identity:
+        found = meta.get("identity") or {}
+        differing = sorted(
+            key for key in identity.keys() | found.keys() if identity.get(key) != found.get(key)
+        )
+        raise DataError(
+            f"the checkpoint belongs to another training: {', '.join(differing)} differ",
+            where=str(path),
+            hint="use another folder, or delete the file to start over",
+        )
+    state = meta["state"]
+    progress = Progress(segment=state["segment"], step=state["step"], trunk_steps=state["trunk_steps"])
+    progress.curve = [(tokens, branch, means) for tokens, branch, means in state["curve"]]
+    progress.pending = state["pending"]
+    progress.trunk = _buffers(tensors, "trunk")
+    progress.branch = _buffers(tensors, "branch")
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind == "losses":
+            number, _, label = rest.partition(".")
+            progress.losses.setdefault(int(number), {})[label] = tensor.numpy()
+    return progress, None
+
+
+def _buffers(tensors: Mapping[str, torch.Tensor], line: str) -> Buffers | None:
+    found = tuple(tensors[f"{line}.{name}"] for name in BUFFERS if f"{line}.{name}" in tensors)
+    return found or None
+
+
+def _digest(evals: EvalSet) -> str:
+    """SHA-256 over the documents' token ids."""
+    seen = hashlib.sha256(str(evals.eos).encode())
+    for doc in evals.docs:
+        seen.update(f"|{len(doc)}|".encode())
+        seen.update(np.ascontiguousarray(doc, dtype="<u4").data)
+    return seen.hexdigest()

@@ -1,0 +1,236 @@
+"""K Llama-style models of one shape, run as one.
+
+Every parameter has a leading model axis: a linear layer is one batched matrix product, the embedding is a
+gather, attention folds the model axis into the batch. The head and its cross-entropy are fused: logits exist
+for one chunk of tokens, their gradient is formed in place and folded into the gradients of the hidden states
+and of the head at once, so memory does not grow with tokens x vocabulary and nothing is computed twice. The
+autograd tape therefore covers the blocks only; the embedding and the head are differentiated by hand.
+
+The loss of a model is the mean over its tokens and the stack's loss is the sum over models, so each
+model's gradient is exactly its own.
+
+Axes: K models, B rows, T tokens a row, N = B T, d width, V vocabulary.
+Source: Touvron et al. 2023, arXiv:2302.13971 (shape); Su et al. 2021, arXiv:2104.09864 (rotary positions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
+
+from prill.lm.data import Rows
+from prill.lm.parameters import init_flat, views
+from prill.lm.shape import Shape
+
+__all__ = ["Packed", "StackedLlama"]
+
+CHUNK_BYTES = 4 << 20
+
+Weights = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """Rows of K models on the device, with what attention needs to know about them.
+
+    Attributes:
+        inputs, targets: token ids, (K, N) int64.
+        cos, sin: rotary factors, (K B, T, 1, head_dim / 2).
+        mask: True where attention is allowed, (K B, 1, T, T); None when every row is one segment.
+        n_rows: B.
+    """
+
+    inputs: torch.Tensor
+    targets: torch.Tensor
+    cos: torch.Tensor
+    sin: torch.Tensor
+    mask: torch.Tensor | None
+    n_rows: int
+
+
+class StackedLlama:
+    """K models of one shape with fp32 weights `flat`, (K, P), computing in `dtype`."""
+
+    def __init__(self, shape: Shape, flat: torch.Tensor, *, dtype: torch.dtype = torch.float32) -> None:
+        self.shape = shape
+        self.flat = flat
+        self.dtype = dtype
+        self._cos, self._sin = _rotary_tables(shape, dtype=dtype, device=flat.device)
+
+    @classmethod
+    def init(
+        cls,
+        shape: Shape,
+        seeds: Sequence[int],
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> StackedLlama:
+        """Fresh models, one a seed; a seed's model is the same in any stack."""
+        return cls(shape, init_flat(shape, seeds).to(device), dtype=dtype)
+
+    @property
+    def n_models(self) -> int:
+        """K."""
+        return int(self.flat.shape[0])
+
+    def copy(self) -> StackedLlama:
+        """The same models with weights of their own."""
+        return StackedLlama(self.shape, self.flat.clone(), dtype=self.dtype)
+
+    def pack(self, rows: Rows) -> Packed:
+        """Rows of shape (K, B, T) on the device, ready for the model."""
+        n_models, n_rows, length = rows.inputs.shape
+        device = self.flat.device
+        segments = torch.from_numpy(np.ascontiguousarray(rows.segments)).to(device).view(-1, length)
+        positions = torch.from_numpy(np.ascontiguousarray(rows.positions)).to(device).view(-1)
+        half = self.shape.head_dim // 2
+        return Packed(
+            inputs=torch.from_numpy(np.ascontiguousarray(rows.inputs)).to(device).view(n_models, -1),
+            targets=torch.from_numpy(np.ascontiguousarray(rows.targets)).to(device).view(n_models, -1),
+            cos=self._cos[positions].view(-1, length, 1, half),
+            sin=self._sin[positions].view(-1, length, 1, half),
+            mask=_block_causal(segments),
+            n_rows=n_rows,
+        )
+
+    def losses_and_gradient(self, batch: Packed) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean loss of each model, nats, (K,), and the gradient of their sum, fp32, (K, P)."""
+        weights = self._weights()
+        gradient = torch.zeros_like(self.flat)
+        into = views(gradient, self.shape)
+        blocks = {
+            name: w.requires_grad_() for name, w in weights.items() if name.startswith(("layers", "final"))
+        }
+        stream = _gather(weights["embedding"], batch.inputs).requires_grad_()
+        hidden = self._blocks(blocks, stream, batch)
+        head = "embedding" if self.shape.tied else "head"
+        losses, hidden_gradient = _head_backward(hidden.detach(), weights[head], batch.targets, into[head])
+        found = torch.autograd.grad(hidden, [stream, *blocks.values()], hidden_gradient)
+        for name, part in zip(blocks, found[1:], strict=True):
+            into[name].copy_(part)
+        for k, part in enumerate(found[0]):
+            into["embedding"][k].index_add_(0, batch.inputs[k], part.float())
+        return losses, gradient
+
+    @torch.no_grad()
+    def token_losses(self, batch: Packed) -> torch.Tensor:
+        """Loss of every target token, nats, fp32, (K, N)."""
+        weights = self._weights()
+        hidden = self._blocks(weights, _gather(weights["embedding"], batch.inputs), batch)
+        head = weights["embedding" if self.shape.tied else "head"].transpose(1, 2)
+        losses = torch.empty(batch.targets.shape, dtype=torch.float32, device=self.flat.device)
+        for part in _chunks(hidden, head.shape[2]):
+            logits = torch.bmm(hidden[:, part], head).float()
+            chosen = logits.gather(2, batch.targets[:, part, None]).squeeze(2)
+            losses[:, part] = torch.logsumexp(logits, 2) - chosen
+        return losses
+
+    @torch.no_grad()
+    def logits(self, batch: Packed) -> torch.Tensor:
+        """All logits, fp32, (K, N, V): for tests and small inputs."""
+        weights = self._weights()
+        hidden = self._blocks(weights, _gather(weights["embedding"], batch.inputs), batch)
+        head = weights["embedding" if self.shape.tied else "head"]
+        return torch.bmm(hidden, head.transpose(1, 2)).float()
+
+    def _weights(self) -> Weights:
+        """One cast of all weights to the compute type, then views of it."""
+        return views(self.flat.detach().to(self.dtype), self.shape)
+
+    def _blocks(self, weights: Weights, stream: torch.Tensor, batch: Packed) -> torch.Tensor:
+        """The residual stream through all blocks and the final norm, (K, N, d) in the compute type."""
+        for i in range(self.shape.n_layers):
+            here = {
+                name.rpartition(".")[2]: w for name, w in weights.items() if name.startswith(f"layers.{i}.")
+            }
+            stream = stream + self._attention(here, stream, batch)
+            stream = stream + self._feed_forward(here, stream)
+        return self._norm(stream, weights["final_norm"])
+
+    def _attention(self, here: Weights, stream: torch.Tensor, batch: Packed) -> torch.Tensor:
+        n_models, n_tokens, width = stream.shape
+        n_heads, head_dim = self.shape.n_heads, self.shape.head_dim
+        length = n_tokens // batch.n_rows
+        mixed = torch.bmm(self._norm(stream, here["attention_norm"]), here["qkv"])
+        heads = mixed.view(n_models * batch.n_rows, length, 3 * n_heads, head_dim)
+        turned = _rotate(heads[:, :, : 2 * n_heads], batch.cos, batch.sin)
+        query, key = turned[:, :, :n_heads].transpose(1, 2), turned[:, :, n_heads:].transpose(1, 2)
+        value = heads[:, :, 2 * n_heads :].transpose(1, 2)
+        seen = scaled_dot_product_attention(
+            query, key, value, attn_mask=batch.mask, is_causal=batch.mask is None
+        )
+        return torch.bmm(seen.transpose(1, 2).reshape(n_models, n_tokens, width), here["out"])
+
+    def _feed_forward(self, here: Weights, stream: torch.Tensor) -> torch.Tensor:
+        gate, up = torch.bmm(self._norm(stream, here["ffn_norm"]), here["gate_up"]).chunk(2, dim=2)
+        return torch.bmm(silu(gate) * up, here["down"])
+
+    def _norm(self, stream: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+        normed = rms_norm(stream.float(), (self.shape.d_model,), eps=self.shape.norm_eps)
+        return normed.to(self.dtype) * gain[:, None, :]
+
+
+def _gather(embedding: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+    """The residual stream's start, fp32, (K, N, d)."""
+    return torch.stack([table[ids] for table, ids in zip(embedding, inputs, strict=True)]).float()
+
+
+def _rotary_tables(
+    shape: Shape, *, dtype: torch.dtype, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """cos and sin of position x frequency, each (seq_len, head_dim / 2)."""
+    half = shape.head_dim // 2
+    frequency = shape.rope_theta ** -(torch.arange(half, dtype=torch.float64) / half)
+    angle = torch.arange(shape.seq_len, dtype=torch.float64)[:, None] * frequency
+    return angle.cos().to(device, dtype), angle.sin().to(device, dtype)
+
+
+def _rotate(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Turn the pairs (i, i + head_dim / 2) of each head by their position's angle."""
+    first, second = heads.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+def _block_causal(segments: torch.Tensor) -> torch.Tensor | None:
+    """(rows, T) segment ids -> (rows, 1, T, T) permission to attend; None when plain causal is the same."""
+    if bool((segments == segments[:, :1]).all()):
+        return None
+    length = segments.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril_()
+    return ((segments[:, :, None] == segments[:, None, :]) & causal)[:, None]
+
+
+def _chunks(hidden: torch.Tensor, vocab_size: int) -> list[slice]:
+    """Slices of the token axis whose logits take about `CHUNK_BYTES`."""
+    n_models, n_tokens, _ = hidden.shape
+    size = max(16, CHUNK_BYTES // (n_models * vocab_size * hidden.element_size()))
+    return [slice(start, min(n_tokens, start + size)) for start in range(0, n_tokens, size)]
+
+
+def _head_backward(
+    hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, into: torch.Tensor
+) -> tuple[torch.Tensor, Any]:
+    """Mean cross-entropy of each model (K,), its gradient for `hidden`, and, added to `into`, for `head`.
+
+    For one chunk: p = softmax(h W^T); loss = -log p[target]; then p[target] -= 1 is the gradient of the
+    logits, times 1 / N for the mean, which is applied to the small results instead.
+    """
+    n_tokens = hidden.shape[1]
+    hidden_gradient = torch.empty_like(hidden)
+    total = torch.zeros(hidden.shape[0], dtype=torch.float64, device=hidden.device)
+    for part in _chunks(hidden, head.shape[1]):
+        here, wanted = hidden[:, part], targets[:, part, None]
+        share = torch.softmax(torch.bmm(here, head.transpose(1, 2)), dim=2)
+        chosen = share.gather(2, wanted)
+        total -= chosen.float().clamp_min(1e-38).log_().sum(dim=(1, 2), dtype=torch.float64)
+        share.scatter_(2, wanted, chosen - 1.0)
+        hidden_gradient[:, part] = torch.bmm(share, head)
+        into += torch.bmm(share.transpose(1, 2), here)
+    into /= n_tokens
+    return total / n_tokens, hidden_gradient.div_(n_tokens)

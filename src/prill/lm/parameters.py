@@ -1,0 +1,93 @@
+"""The parameters of K models of one shape as one matrix: a row a model, a slice a parameter.
+
+One flat fp32 buffer holds every weight, so that casting, clipping, the optimiser and a checkpoint are each
+one operation on contiguous memory, whatever the number of layers. Matrices come first (they decay), gains
+last. `views` gives each parameter its shape with the leading model axis.
+
+Initialisation: every parameter of every model has its own generator, keyed by (seed, name), so the model of a
+seed starts the same in any stack. Embeddings and matrices are normal with deviation 0.02, the two matrices
+that write to the residual stream with 0.02 / sqrt(2 n_layers), gains are 1.
+
+Source: GPT-2 (Radford et al. 2019, section 2.3) for 0.02 and the residual scaling. K models, P parameters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from prill.lm.shape import Shape
+
+__all__ = ["ParameterSpec", "init_flat", "layout", "n_decayed", "views"]
+
+INIT_STD = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParameterSpec:
+    """One parameter: where it lies in a model's row, its shape, its initial deviation (None: ones)."""
+
+    name: str
+    shape: tuple[int, ...]
+    start: int
+    std: float | None
+
+    @property
+    def stop(self) -> int:
+        """End of its slice."""
+        return self.start + math.prod(self.shape)
+
+
+def layout(shape: Shape) -> tuple[ParameterSpec, ...]:
+    """Every parameter of a shape in storage order. Linear weights are (d_in, d_out)."""
+    d, f = shape.d_model, shape.d_ff
+    residual_std = INIT_STD / math.sqrt(2 * shape.n_layers)
+    found: list[tuple[str, tuple[int, ...], float | None]] = [("embedding", (shape.vocab_size, d), INIT_STD)]
+    if not shape.tied:
+        found.append(("head", (shape.vocab_size, d), INIT_STD))
+    for i in range(shape.n_layers):
+        found.append((f"layers.{i}.qkv", (d, 3 * d), INIT_STD))
+        found.append((f"layers.{i}.out", (d, d), residual_std))
+        found.append((f"layers.{i}.gate_up", (d, 2 * f), INIT_STD))
+        found.append((f"layers.{i}.down", (f, d), residual_std))
+    for i in range(shape.n_layers):
+        found.append((f"layers.{i}.attention_norm", (d,), None))
+        found.append((f"layers.{i}.ffn_norm", (d,), None))
+    found.append(("final_norm", (d,), None))
+    specs: list[ParameterSpec] = []
+    for name, size, std in found:
+        specs.append(ParameterSpec(name=name, shape=size, start=specs[-1].stop if specs else 0, std=std))
+    return tuple(specs)
+
+
+def n_decayed(shape: Shape) -> int:
+    """Length of the part of a model's row that weight decay acts on: embeddings and matrices."""
+    return min(spec.start for spec in layout(shape) if spec.std is None)
+
+
+def views(flat_KP: torch.Tensor, shape: Shape) -> dict[str, torch.Tensor]:
+    """Each parameter as a view of the flat buffer, shape (K, ...)."""
+    return {spec.name: flat_KP[:, spec.start : spec.stop].view(-1, *spec.shape) for spec in layout(shape)}
+
+
+def init_flat(shape: Shape, seeds: Sequence[int]) -> torch.Tensor:
+    """Initial weights of one model a seed, fp32, shape (K, P), on the CPU."""
+    flat = torch.empty(len(seeds), shape.n_total, dtype=torch.float32)
+    for row, seed in zip(flat, seeds, strict=True):
+        for spec in layout(shape):
+            part = row[spec.start : spec.stop]
+            if spec.std is None:
+                part.fill_(1.0)
+            else:
+                part.normal_(0.0, spec.std, generator=_generator(seed, spec.name))
+    return flat
+
+
+def _generator(seed: int, name: str) -> torch.Generator:
+    """A generator keyed by (seed, parameter name)."""
+    key = hashlib.sha256(f"prill-init-1:{seed}:{name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(key[:8], "little", signed=True))

@@ -1,0 +1,82 @@
+"""Tensors and a little JSON in one safetensors file, written whole and checked when read.
+
+One file means one rename, so weights, moments and counters can never disagree. The header carries the JSON
+and a SHA-256 over it and over every tensor's name, type, shape and bytes; any flipped bit, cut or foreign
+file is reported as a `DataError` that names the file. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from prill.errors import DataError, ResourceError
+from prill.run.atomic import atomic_path
+
+__all__ = ["read_tensors", "write_tensors"]
+
+JSON_KEY, DIGEST_KEY = "prill", "prill_sha256"
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, Any]) -> None:
+    """Write atomically. `meta` must be JSON-able.
+
+    Raises:
+        ResourceError: the disk is full or not writable.
+    """
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(meta, sort_keys=True)
+    header = {"format": "pt", JSON_KEY: text, DIGEST_KEY: _digest(kept, text)}
+    with atomic_path(path) as temporary:
+        try:
+            save_file(kept, temporary, metadata=header)
+        except SafetensorError as error:
+            raise ResourceError(
+                f"the file could not be written: {error}",
+                where=str(path),
+                hint="check the free space and the limits",
+            ) from error
+
+
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors with memory of their own, and the JSON.
+
+    Raises:
+        DataError: the file is absent, is not one of Prill's safetensors files, or has changed since.
+    """
+    if not path.is_file():
+        raise DataError("expected a safetensors file, found none", where=str(path))
+    try:
+        with safe_open(path, framework="pt") as stored:
+            header = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name).clone() for name in stored.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, OSError) as error:
+        raise DataError(
+            f"expected a whole safetensors file, found a damaged one ({error})",
+            where=str(path),
+            hint="delete it and run again",
+        ) from error
+    text = header.get(JSON_KEY)
+    if text is None or header.get(DIGEST_KEY) != _digest(tensors, text):
+        raise DataError(
+            "the content differs from the checksum in its header: it was changed or damaged later",
+            where=str(path),
+            hint="delete it and run again",
+        )
+    return tensors, json.loads(text)
+
+
+def _digest(tensors: Mapping[str, torch.Tensor], text: str) -> str:
+    seen = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        seen.update(f"|{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        seen.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return seen.hexdigest()
