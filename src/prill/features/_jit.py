@@ -11,9 +11,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 __all__ = ["kernel", "load64", "store64", "trailing_zeros"]
@@ -58,7 +57,7 @@ def _trailing_zeros(typingctx: Any, value: Any) -> Any:
 
 def _byte_pointer(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     array = context.make_array(signature.args[0])(context, builder, args[0])
-    pointer = cgutils.gep_inbounds(builder, array.data, args[1])
+    pointer = builder.gep(array.data, [args[1]])
     return builder.bitcast(pointer, ir.IntType(64).as_pointer())
 
 

@@ -145,8 +145,8 @@ def _reference_buckets(
     for t in range(first, n_tokens):
         for k in range(min(n, t + 1)):
             h = hashes[i]
-            home = np.int64(h & sets) * MEMO_WAYS
-            found, free = np.uint64(0), np.int64(h >> np.uint64(61))
+            home = int(h & sets) * MEMO_WAYS
+            found, free = np.uint64(0), int(h >> np.uint64(61))
             for way in range(MEMO_WAYS):
                 word = memo[home + way]
                 if (word ^ h) & ~low_bits == 0 and word & low_bits != 0:

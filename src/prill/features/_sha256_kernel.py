@@ -70,7 +70,11 @@ def _compress(state: NDArray[np.uint32], message: NDArray[np.uint8], at: int, w:
 
 @kernel
 def sha256_modulo(
-    message: NDArray[np.uint8], n_bytes: int, modulus: np.uint64, state: NDArray[np.uint32], w: NDArray[np.uint32]
+    message: NDArray[np.uint8],
+    n_bytes: int,
+    modulus: np.uint64,
+    state: NDArray[np.uint32],
+    w: NDArray[np.uint32],
 ) -> np.uint64:
     """int(sha256(message[:n_bytes]).hexdigest(), 16) % modulus.
 

@@ -44,7 +44,9 @@ def _put_ascii(word: np.uint64, low: NDArray[np.uint8], cls: NDArray[np.uint8], 
 
 
 @kernel
-def _put_code_point(code: int, flag: np.uint8, low: NDArray[np.uint8], cls: NDArray[np.uint8], at: int) -> int:
+def _put_code_point(
+    code: int, flag: np.uint8, low: NDArray[np.uint8], cls: NDArray[np.uint8], at: int
+) -> int:
     """Write one code point as UTF-8 with its class; the new end."""
     if code < 0x80:
         low[at] = np.uint8(code)
@@ -74,14 +76,14 @@ def _decode(data: NDArray[np.uint8], at: int, stop: int) -> tuple[int, int]:
     """Code point at `at` and the next position; never reads at or beyond `stop`, whatever the bytes are."""
     lead = np.int64(data[at])
     if lead < 0xE0:
-        n, code = 2, lead & 0x1F
+        n, code = 2, int(lead & 0x1F)
     elif lead < 0xF0:
-        n, code = 3, lead & 0x0F
+        n, code = 3, int(lead & 0x0F)
     else:
-        n, code = 4, lead & 0x07
+        n, code = 4, int(lead & 0x07)
     end = min(at + n, stop)
     for i in range(at + 1, end):
-        code = (code << 6) | (np.int64(data[i]) & 0x3F)
+        code = (code << 6) | int(data[i] & 0x3F)
     return min(code, 0x10FFFF), end
 
 
@@ -119,7 +121,7 @@ def normalise(
             at += n
         if high != 0:
             code, i = _decode(data, i, stop)
-            entry = np.int64(characters[code])
+            entry = int(characters[code])
             at = _put_code_point(entry & 0x1FFFFF, np.uint8((entry >> 24) & 0xFF), low, cls, at)
     for j in range(at, at + PADDING):
         cls[j] = _SPACE_FLAG

@@ -69,7 +69,9 @@ def keyed_gumbel(seed: int, keys: NDArray[np.uint64]) -> NDArray[np.float64]:
 
 
 def reference_gumbel(seed: int, ids: Sequence[str]) -> NDArray[np.float64]:
-    """The Gumbel draw of the method cards: h = first 13 hex digits of sha256("seed:id"), u = (h + 1/2) / 2^52.
+    """The Gumbel draw of the method cards, -ln(-ln u) with u = (h + 1/2) / 2^52.
+
+    h is the number in the first 13 hex digits of sha256("seed:id").
 
     Args:
         seed: the seed as it is printed before the colon.

@@ -87,7 +87,9 @@ def _scan(
 
     n_buckets = max(counts_B.shape[0], table_BK.shape[0])
     if n < 1 or not 1 <= n_buckets <= _MAX_BUCKETS:
-        raise InternalError(f"n must be at least 1 and buckets 1 to {_MAX_BUCKETS}, found n={n}, {n_buckets} buckets")
+        raise InternalError(
+            f"n must be at least 1 and buckets 1 to {_MAX_BUCKETS}, found n={n}, {n_buckets} buckets"
+        )
     offsets, data = text_buffers(_lower_special(text))
     memo = _memo(n_buckets) if family == "reference" else np.empty(0, dtype=np.uint64)
     sums_DK = np.zeros((len(text), table_BK.shape[1]), dtype=np.float64)

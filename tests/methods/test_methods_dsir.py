@@ -1,0 +1,149 @@
+"""DSIR: the card's worked example, the published package, degenerate input, planted signal."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from prill.errors import DataError
+from prill.methods.dsir import DSIR, REFERENCE_SETTINGS, DSIRSettings, kl_divergence, kl_reduction, log_ratios
+
+RAW = [
+    "the cat sat on the mat",
+    "buy cheap pills online now",
+    "We prove the theorem by induction on n.",
+    "click here to win a free phone",
+]
+TARGET = ["The proof follows by induction.", "We prove a lemma on the theorem."]
+
+
+def texts(documents: Sequence[str]) -> pa.Array:
+    return pa.array(documents, pa.large_string())
+
+
+def batch(documents: Sequence[str]) -> Any:
+    return SimpleNamespace(text=texts(documents))
+
+
+def scores(
+    raw: Sequence[str], targets: dict[str, list[str]], **settings: Any
+) -> dict[str, NDArray[np.float64]]:
+    dsir = DSIR(DSIRSettings(**settings))
+    pool = dsir.merge(dsir.empty(), dsir.observe(batch(raw)))
+    state = dsir.fit(pool, {name: texts(documents) for name, documents in targets.items()})
+    return dsir.score(state, batch(raw), np.zeros(len(raw), dtype=np.uint64))
+
+
+def reference(**settings: Any) -> dict[str, Any]:
+    return REFERENCE_SETTINGS | {"min_length": 0} | settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [-100.448980, -130.577924, -80.264226, -173.449973]),
+        ({"n_buckets": 100}, [-85.861759, -103.025343, -55.771914, -130.041660]),
+        ({"pseudo_counts": 1.0}, [-57.616042, -47.707328, -83.470637, -68.217488]),
+        ({"n": 3}, [-154.954052, -170.238899, -178.367626, -226.377171]),
+    ],
+)
+def test_reference_settings_reproduce_the_published_scores(
+    settings: dict[str, Any], expected: list[float]
+) -> None:
+    np.testing.assert_allclose(
+        scores(RAW, {"t": TARGET}, **reference(**settings))["t"], expected, atol=5.1e-7
+    )
+
+
+def test_kl_of_the_worked_example() -> None:
+    dsir = DSIR(DSIRSettings(**reference()))
+    raw, target = dsir.observe(batch(RAW))["counts"], dsir.observe(batch(TARGET))["counts"]
+    assert (np.count_nonzero(raw), np.count_nonzero(target)) == (47, 24)
+    assert kl_divergence(target, raw) == pytest.approx(6.787675, abs=5e-7)
+    assert kl_reduction(target, raw, target) == pytest.approx(6.787675, abs=1e-5)
+    assert kl_reduction(target, raw, raw) == 0.0
+
+
+def test_min_length_counts_tokens_as_the_reference_does() -> None:
+    # lengths 6, 5, 9, 7 tokens
+    for limit, kept in ((5, [True] * 4), (6, [True, False, True, True]), (8, [False, False, True, False])):
+        got = scores(RAW, {"t": TARGET}, **reference(min_length=limit))["t"]
+        assert list(np.isfinite(got)) == kept
+
+
+def test_identical_pool_and_target_score_zero() -> None:
+    got = scores(RAW, {"t": RAW})["t"]
+    np.testing.assert_allclose(got, 0.0, atol=1e-9)
+
+
+def test_log_ratio_by_hand() -> None:
+    # target 3 of 4 in bucket 0, pool 1 of 2; prior worth 2 n-grams, spread evenly: p = (3 + 1) / (4 + 2)
+    got = log_ratios(np.array([3, 1]), np.array([1, 1]), prior="pool", pseudo_counts=1.0)
+    np.testing.assert_allclose(got, [np.log(4 / 6 / 0.5), np.log(2 / 6 / 0.5)], atol=1e-7)
+
+
+def test_a_score_does_not_depend_on_the_other_targets() -> None:
+    targets = {f"t{k}": [TARGET[k % 2], RAW[k % 4]] for k in range(7)}
+    together = scores(RAW, targets)
+    for name, documents in targets.items():
+        np.testing.assert_array_equal(together[name], scores(RAW, {name: documents})[name])
+
+
+def test_partials_merge_to_the_whole() -> None:
+    dsir = DSIR(DSIRSettings())
+    parts = [dsir.observe(batch([document])) for document in RAW]
+    merged = dsir.empty()
+    for part in reversed(parts):
+        merged = dsir.merge(merged, part)
+    np.testing.assert_array_equal(merged["counts"], dsir.observe(batch(RAW))["counts"])
+
+
+def test_planted_documents_win_whatever_their_length() -> None:
+    rng = np.random.default_rng(0)
+    good, bad = [f"alpha{i}" for i in range(50)], [f"omega{i}" for i in range(50)]
+
+    def write(words: list[str], length: int) -> str:
+        return " ".join(rng.choice(words + ["the", "of"] * 10, size=length))
+
+    planted = [write(good, int(length)) for length in rng.integers(20, 2000, 20)]
+    others = [write(bad, int(length)) for length in rng.integers(20, 2000, 80)]
+    got = scores(planted + others, {"t": [write(good, 200) for _ in range(3)]})["t"]
+    assert set(np.argsort(-got)[:20]) == set(range(20))
+
+
+def test_documents_without_tokens_rank_last_and_stay_finite() -> None:
+    got = scores([*RAW, "", " \n"], {"t": TARGET})["t"]
+    assert np.all(np.isfinite(got))
+    assert got[4] == got[5]
+    assert np.all(got[4] <= got[:4])
+
+
+@pytest.mark.parametrize("documents", [[], [""], ["  \n "]])
+def test_a_target_or_pool_without_tokens_is_an_error_that_names_it(documents: list[str]) -> None:
+    with pytest.raises(DataError, match="at least one token in target 'empty', found none"):
+        scores(RAW, {"empty": documents})
+    with pytest.raises(DataError, match="at least one token in the pool, found none"):
+        scores(documents, {"t": TARGET})
+
+
+def test_a_state_of_another_unicode_version_is_refused() -> None:
+    dsir = DSIR(DSIRSettings())
+    state = dsir.fit(dsir.observe(batch(RAW)), {"t": texts(TARGET)})
+    state["unicode"] = np.array([1, 0, 0])
+    with pytest.raises(DataError, match=r"found 1\.0\.0"):
+        dsir.score(state, batch(RAW), np.zeros(4, dtype=np.uint64))
+
+
+def test_state_is_plain_arrays_that_can_be_stored() -> None:
+    dsir = DSIR(DSIRSettings())
+    state = dsir.fit(dsir.observe(batch(RAW)), {"t": texts(TARGET), "ü": texts(RAW)})
+    assert {key: value.dtype.kind for key, value in state.items()} == {
+        "log_ratio": "f",
+        "targets": "u",
+        "unicode": "i",
+    }
+    assert list(dsir.score(state, batch(RAW), np.zeros(4, dtype=np.uint64))) == ["t", "ü"]

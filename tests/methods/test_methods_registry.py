@@ -1,0 +1,58 @@
+"""Methods are found by name, tell a near name, and describe themselves."""
+
+import sys
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from prill.errors import RecipeError
+from prill.features.keyed import keyed_uniform
+from prill.methods.random import Random, RandomSettings
+from prill.methods.registry import describe, get_method, list_methods, overview
+
+
+def test_every_method_is_found_and_tells_all_about_itself() -> None:
+    assert {"dsir", "random"} <= set(list_methods())
+    for name in list_methods():
+        cls = get_method(name)
+        assert cls.info.name == name
+        assert all(vars(cls.info).values())
+        assert cls.version >= 1
+        assert "kind" in cls.default_policy
+        for field_name, field in cls.Settings.model_fields.items():
+            assert field.description, (name, field_name)
+        page = describe(name)
+        assert cls.info.formula.splitlines()[0] in page
+        assert all(field_name in page for field_name in cls.Settings.model_fields)
+        assert name in overview()
+
+
+def test_unknown_name_suggests_the_near_one() -> None:
+    with pytest.raises(RecipeError, match="did you mean 'dsir'"):
+        get_method("dsri")
+
+
+def test_settings_refuse_unknown_keys() -> None:
+    for name in list_methods():
+        with pytest.raises(ValidationError, match="extra"):
+            get_method(name).Settings.model_validate({"no_such_setting": 1})
+
+
+def test_random_scores_are_the_keyed_draws_for_every_target() -> None:
+    keys = np.arange(5, dtype=np.uint64)
+    method = Random(RandomSettings(seed=3))
+    state = method.fit(method.merge(method.empty(), method.empty()), {"a": None, "b": None})  # type: ignore[dict-item]
+    scores = method.score(state, None, keys)  # type: ignore[arg-type]
+    assert list(scores) == ["a", "b"]
+    for column in scores.values():
+        np.testing.assert_array_equal(column, keyed_uniform(3, keys))
+
+
+def test_listing_methods_compiles_nothing() -> None:
+    import subprocess
+
+    code = (
+        "import sys; from prill.methods.registry import overview as f; f(); sys.exit('numba' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
