@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -9,8 +11,6 @@ from prill.lm.data import Rows, TokenStream, batch, positions_of, stack_rows
 from prill.lm.shape import Shape
 
 torch = pytest.importorskip("torch")
-
-import itertools
 
 from prill.lm import model as model_module  # noqa: E402
 from prill.lm.model import StackedLlama  # noqa: E402

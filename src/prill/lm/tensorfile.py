@@ -45,8 +45,12 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], meta: Mapping
             ) from error
 
 
-def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def read_tensors(path: Path, *, is_own: bool = True) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Tensors with memory of their own, and the JSON.
+
+    Args:
+        path: the file.
+        is_own: it must carry our checksum; without it there is nothing to check and the JSON is empty.
 
     Raises:
         DataError: the file is absent, is not one of Prill's safetensors files, or has changed since.
@@ -64,6 +68,8 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             hint="delete it and run again",
         ) from error
     text = header.get(JSON_KEY)
+    if not is_own and DIGEST_KEY not in header:
+        return tensors, {}
     if text is None or header.get(DIGEST_KEY) != _digest(tensors, text):
         raise DataError(
             "the content differs from the checksum in its header: it was changed or damaged later",
