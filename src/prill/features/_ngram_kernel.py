@@ -145,15 +145,15 @@ def _reference_buckets(
     for t in range(first, n_tokens):
         for k in range(min(n, t + 1)):
             h = hashes[i]
-            home = int(h & sets) * MEMO_WAYS
-            found, free = np.uint64(0), int(h >> np.uint64(61))
+            home = np.int64(h & sets) * MEMO_WAYS
+            found, free = np.uint64(0), np.int64(h >> np.uint64(61))
             for way in range(MEMO_WAYS):
                 word = memo[home + way]
                 if (word ^ h) & ~low_bits == 0 and word & low_bits != 0:
                     found = word & low_bits
                     break
                 if word == 0:
-                    free = way
+                    free = np.int64(way)
                     break
             if found == 0:
                 n_bytes = ends[t] - starts[t - k] + k + 1
