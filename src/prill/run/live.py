@@ -1,0 +1,235 @@
+"""Progress on a terminal: finished steps stay as a quiet list, one live block below shows the present.
+
+The live block has the current step (bar, share, units, rates, time left), its latest finding, and the whole
+run when the steps were announced. It is redrawn a few times a second and disappears at the end. Colour
+follows the terminal and `NO_COLOR`; every state is also told in words.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO
+
+from prill.errors import printable
+from prill.run.pace import Pace, PlanPace, format_rate, format_seconds
+from prill.run.redact import redact
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.progress_bar import ProgressBar
+    from rich.spinner import Spinner
+    from rich.text import Text
+
+__all__ = ["LiveProgress"]
+
+_REFRESHES_PER_S = 8
+_NAME_WIDTH = 12
+_MAX_NAME = 24
+_MAX_FINDINGS = 3  # the latest of a step, kept when it ends
+_BAR_WIDTH = 28
+_NARROW_BAR_WIDTH = 12
+_WIDE = 100  # columns from which rates have room beside everything else
+_MEDIUM = 72
+
+
+class LiveProgress:
+    """A calm live display; use it in a `with` block.
+
+    Args:
+        stream: a terminal, usually standard error.
+        console: where to draw, for tests; made from the stream when None.
+    """
+
+    def __init__(self, stream: TextIO, console: Console | None = None) -> None:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.spinner import Spinner
+
+        self._console = console or Console(file=stream, highlight=False, markup=False, emoji=False)
+        self._spinner: Spinner = Spinner("dots" if self._has_symbols() else "line", style="cyan")
+        self._live = Live(
+            console=self._console,
+            get_renderable=self._draw,
+            refresh_per_second=_REFRESHES_PER_S,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),
+        )
+        self._plan: PlanPace | None = None
+        self._current: _LiveStep | None = None
+        self._name_width = _NAME_WIDTH
+        self._lock = threading.RLock()
+
+    def plan(self, steps: Sequence[tuple[str, float]]) -> None:
+        """Announce the steps to come and their weights."""
+        self._plan = PlanPace(steps)
+        longest = max((len(name) for name, _ in steps), default=0)
+        self._name_width = min(_MAX_NAME, max(_NAME_WIDTH, longest))
+
+    def step(self, name: str, total: int | None, unit: str) -> _LiveStep:
+        """Begin a step."""
+        return _LiveStep(self, _safe(name), Pace(total), unit)
+
+    def reused(self, name: str) -> None:
+        """A step was finished by an earlier session."""
+        if self._plan is not None:
+            self._plan.reuse(name)
+        self._print_line(self._mark("·", "-"), "dim", _safe(name), "reused", dim=True)
+
+    def note(self, text: str) -> None:
+        """A line that belongs to no step."""
+        self._print_line(self._mark("›", ">"), "yellow", "", _safe(text))
+
+    def begin(self, step: _LiveStep) -> None:
+        """Show this step in the live block."""
+        with self._lock:
+            self._current = step
+
+    def end(self, step: _LiveStep, *, is_done: bool) -> None:
+        """Move a step from the live block to the list above it."""
+        with self._lock:
+            self._current = None
+            if is_done and self._plan is not None:
+                self._plan.finish(step.name)
+        took = format_seconds(step.pace.elapsed_s)
+        if is_done:
+            rates = "   ".join(step.rates())
+            self._print_line(self._mark("✓", "+"), "green", step.name, f"{took:>12}   {rates}".rstrip())
+        else:
+            self._print_line(self._mark("×", "x"), "red", step.name, f"stopped after {took}")
+        for text in step.findings:
+            self._print_line(" ", "", "", text, dim=True)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._current = None
+        self._live.stop()
+
+    def _has_symbols(self) -> bool:
+        return (self._console.encoding or "").lower().startswith("utf")
+
+    def _mark(self, symbol: str, plain: str) -> str:
+        return symbol if self._has_symbols() else plain
+
+    def _print_line(self, mark: str, style: str, name: str, text: str, *, dim: bool = False) -> None:
+        from rich.padding import Padding
+        from rich.table import Table
+        from rich.text import Text
+
+        line = Table.grid(padding=(0, 1), expand=False)
+        line.add_column(width=1)
+        line.add_column(width=self._name_width, no_wrap=True, overflow="ellipsis")
+        line.add_column()
+        line.add_row(
+            Text(mark, style), Text(name, "dim" if dim else "bold"), Text(text, "dim" if dim else "")
+        )
+        self._console.print(Padding(line, (0, 0, 0, 2)))
+
+    def _draw(self) -> RenderableType:
+        from rich.padding import Padding
+        from rich.table import Table
+        from rich.text import Text
+
+        with self._lock:
+            step = self._current
+            if step is None:
+                return Text("")
+            table = Table.grid(padding=(0, 1))
+            table.add_column(width=1)
+            table.add_column(width=self._name_width, no_wrap=True, overflow="ellipsis")
+            table.add_column(no_wrap=True)
+            table.add_column(no_wrap=True, overflow="ellipsis")
+            table.add_row(
+                self._spinner, Text(step.name, "bold"), self._bar(step.pace.share), self._state(step)
+            )
+            if step.findings:
+                table.add_row("", "", Text(""), Text(step.findings[-1], "dim"))
+            self._add_whole_run(table, step)
+            return Padding(table, (0, 0, 0, 2))
+
+    def _add_whole_run(self, table: object, step: _LiveStep) -> None:
+        from rich.table import Table
+        from rich.text import Text
+
+        share = None if self._plan is None else self._plan.share(step.name, step.pace.share)
+        if self._plan is None or share is None:
+            return
+        assert isinstance(table, Table)
+        remaining_s = self._plan.remaining_s(step.name, step.pace.share)
+        left = "" if remaining_s is None else f"   about {format_seconds(remaining_s)} left"
+        table.add_row(
+            "", Text("whole run", "dim"), self._bar(share, is_dim=True), Text(f"{share:4.0%}{left}", "dim")
+        )
+
+    def _bar(self, share: float | None, *, is_dim: bool = False) -> ProgressBar:
+        from rich.progress_bar import ProgressBar
+
+        width = _BAR_WIDTH if self._console.width >= _MEDIUM else _NARROW_BAR_WIDTH
+        colour = "bright_black" if is_dim else "cyan"
+        return ProgressBar(
+            total=None if share is None else 1.0,
+            completed=share or 0.0,
+            width=width,
+            pulse=share is None,
+            style="bar.back",
+            complete_style=colour,
+            finished_style=colour,
+        )
+
+    def _state(self, step: _LiveStep) -> Text:
+        from rich.text import Text
+
+        pace, text = step.pace, Text()
+        if pace.share is not None:
+            text.append(f"{pace.share:4.0%}", "bold")
+        total = "" if pace.total is None else f"/{pace.total:,}"
+        words = [f"{pace.n_done:,}{total} {step.unit}"]
+        if self._console.width >= _WIDE:
+            words += step.rates()
+        if pace.remaining_s is not None:
+            words.append(f"{format_seconds(pace.remaining_s)} left")
+        elif pace.share is None:
+            words.append(format_seconds(pace.elapsed_s))
+        return text.append("   " + "   ".join(words))
+
+
+class _LiveStep:
+    def __init__(self, progress: LiveProgress, name: str, pace: Pace, unit: str) -> None:
+        self.name = name
+        self.pace = pace
+        self.unit = unit
+        self.findings: list[str] = []
+        self._progress = progress
+
+    def advance(self, n: int = 1, **amounts: float) -> None:
+        """More units are done."""
+        self.pace.advance(n, amounts)
+
+    def finding(self, text: str) -> None:
+        """Something worth knowing; the latest are kept."""
+        self.findings = [*self.findings, _safe(text)][-_MAX_FINDINGS:]
+
+    def rates(self) -> list[str]:
+        """The rates of this step in words."""
+        return [format_rate(rate, name) for name, rate in self.pace.rates().items()]
+
+    def __enter__(self) -> Self:
+        self._progress.begin(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.end(self, is_done=error is None)
+
+
+def _safe(text: str) -> str:
+    return printable(redact(text), limit=200)
