@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from prill.corpus.columns import ColumnInfo, read_columns, write_columns
-from prill.corpus.corpus import Batch, Corpus
+from prill.corpus.batch import Batch
+from prill.corpus.corpus import Corpus
 from prill.corpus.tokenizer import load_tokenizer
 from prill.features.keyed import keyed_uniform
 from prill.features.ngrams import hash_documents
@@ -47,6 +48,8 @@ _READ_COLUMNS = (
     ColumnInfo(name="n_bytes", unit="bytes", summary="length of the text in UTF-8"),
     ColumnInfo(name="source", unit="name", summary="where the corpus says the document comes from"),
     ColumnInfo(name="bad", unit="reason", summary="why the record could not be read; null for a good one"),
+    ColumnInfo(name="bad_where", unit="text", summary="file, line or row of a bad record, and what was found"),
+    ColumnInfo(name="bad_raw", unit="bytes", summary="the bytes of a bad record, as they are in the file"),
 )
 _ELIGIBLE_COLUMNS = (
     ColumnInfo(name="drop_reason", unit="reason", summary="why the document cannot be chosen; null when it can"),
@@ -64,36 +67,42 @@ class ReadShard:
 
     def __call__(self, item: tuple[int, Path]) -> None:
         index, path = item
-        parts = [self._columns(batch) for batch in self.corpus.batches(self.corpus.shards[index], ("text", "source"))]
+        fields = ("text", "source") if "source" in self.corpus.fields else ("text",)
+        parts = [self._columns(batch) for batch in self.corpus.batches(self.corpus.shards[index], fields)]
         table = pa.concat_tables(parts) if parts else _no_rows()
         write_columns(path, {name: table[name] for name in table.column_names}, _READ_COLUMNS)
 
     def _columns(self, batch: Batch) -> pa.Table:
         high, low = hash_documents(batch.text)
+        source = batch.columns.get("source", pa.nulls(batch.n_rows, pa.string()))
         n_bytes = np.diff(batch.text_buffers()[0])
         return pa.table(
             {
                 "hash_high": high,
                 "hash_low": low,
                 "n_bytes": n_bytes.astype(np.int64),
-                "source": batch.columns["source"].cast(pa.string()),
-                "bad": _bad_reasons(batch),
+                "source": source.cast(pa.string()),
+                **_bad_columns(batch),
             }
         )
 
 
-def _bad_reasons(batch: Batch) -> pa.Array:
+def _bad_columns(batch: Batch) -> dict[str, pa.Array]:
+    types = {"bad": pa.string(), "bad_where": pa.string(), "bad_raw": pa.large_binary()}
     if not batch.bad:
-        return pa.nulls(batch.n_rows, pa.string())
-    reasons: list[str | None] = [None] * batch.n_rows
+        return {name: pa.nulls(batch.n_rows, kind) for name, kind in types.items()}
+    values: dict[str, list[object]] = {name: [None] * batch.n_rows for name in types}
     for bad in batch.bad:
-        reasons[bad.row - batch.first_row] = f"{BAD}: {bad.reason}"
-    return pa.array(reasons, pa.string())
+        row = bad.row - batch.first_row
+        values["bad"][row] = f"{BAD}: {bad.reason}"
+        values["bad_where"][row] = f"{bad.where}: {bad.message}"
+        values["bad_raw"][row] = bad.raw
+    return {name: pa.array(values[name], kind) for name, kind in types.items()}
 
 
 def _no_rows() -> pa.Table:
     types = {"hash_high": pa.uint64(), "hash_low": pa.uint64(), "n_bytes": pa.int64()}
-    types |= {"source": pa.string(), "bad": pa.string()}
+    types |= {"source": pa.string(), "bad": pa.string(), "bad_where": pa.string(), "bad_raw": pa.large_binary()}
     return pa.table({name: pa.array([], kind) for name, kind in types.items()})
 
 
@@ -151,7 +160,7 @@ class MarkEligible:
 
     def __call__(self, item: tuple[int, Path]) -> None:
         index, path = item
-        table = read_columns(self.read_parts[index])
+        table = read_columns(self.read_parts[index], ["hash_high", "hash_low", "n_bytes", "bad"])
         low = table["hash_low"].to_numpy()
         in_target = _is_in(np.stack([table["hash_high"].to_numpy(), low], axis=1), self.held_out_keys)
         rules = [(EMPTY, table["n_bytes"].to_numpy() == 0), (HELD_OUT, in_target)]
@@ -204,3 +213,50 @@ def sample_texts(
         for batch in corpus.batches(shard):
             rows = np.flatnonzero(chosen[batch.first_row : batch.first_row + batch.n_rows])
             yield from batch.text.take(pa.array(rows)).to_pylist()
+
+
+def read_counts(parts: list[Path]) -> dict[str, int]:
+    """Documents, bytes and bad records of the read step."""
+    counts = {"n_documents": 0, "n_bytes": 0, "n_bad": 0}
+    for path in parts:
+        table = read_columns(path, ["n_bytes", "bad"])
+        counts["n_documents"] += table.num_rows
+        counts["n_bytes"] += int(table["n_bytes"].to_numpy().sum())
+        counts["n_bad"] += table.num_rows - table["bad"].null_count
+    return counts
+
+
+def pool_counts(read_parts: list[Path], eligible_parts: list[Path], token_parts: list[Path]) -> dict[str, object]:
+    """The account of the pool: in = eligible + dropped by reason, exactly."""
+    totals = {"n_documents": 0, "n_bytes": 0, "n_eligible": 0, "n_eligible_bytes": 0, "n_tokens": 0}
+    dropped: dict[str, int] = {}
+    for read, eligible, tokens in zip(read_parts, eligible_parts, token_parts, strict=True):
+        n_bytes = read_columns(read, ["n_bytes"])["n_bytes"].to_numpy()
+        reasons = read_columns(eligible, ["drop_reason"])["drop_reason"]
+        is_eligible = pc.is_null(reasons).to_numpy()
+        totals["n_documents"] += len(n_bytes)
+        totals["n_bytes"] += int(n_bytes.sum())
+        totals["n_eligible"] += int(is_eligible.sum())
+        totals["n_eligible_bytes"] += int(n_bytes[is_eligible].sum())
+        totals["n_tokens"] += int(read_columns(tokens, ["n_tokens"])["n_tokens"].to_numpy().sum())
+        for entry in pc.value_counts(reasons.combine_chunks().drop_null()).to_pylist():
+            dropped[entry["values"]] = dropped.get(entry["values"], 0) + entry["counts"]
+    return {**totals, "dropped": dict(sorted(dropped.items()))}
+
+
+def write_quarantine(path: Path, corpus: Corpus, read_parts: list[Path]) -> int:
+    """Write every bad record with its place, reason and bytes; returns how many there are."""
+    from prill.corpus.writers import write_parquet
+
+    found = []
+    for shard, part in zip(corpus.shards, read_parts, strict=True):
+        table = read_columns(part, ["bad", "bad_where", "bad_raw"])
+        rows = np.flatnonzero(pc.is_valid(table["bad"]).to_numpy())
+        place = {"shard": np.full(len(rows), shard.index, np.int64), "row": rows}
+        bad = table.take(pa.array(rows))
+        found.append(
+            pa.table({**place, "reason": bad["bad"], "where": bad["bad_where"], "raw": bad["bad_raw"]})
+        )
+    quarantine = pa.concat_tables(found)
+    write_parquet(path, quarantine)
+    return int(quarantine.num_rows)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
 
 from prill.errors import Problem, RecipeError, near, printable
-from prill.methods.registry import list_methods
+from prill.methods.registry import get_method, list_methods
 from prill.recipe.model import Recipe
 from prill.recipe.yaml import Located, read_yaml
 
@@ -41,7 +42,7 @@ def parse_recipe(text: str, *, name: str) -> Recipe:
         raise RecipeError(
             "a mapping with corpus, targets and budget expected", where=name, hint="see examples/ or `prill schema`"
         )
-    problems = list(_unknown_methods(located, name))
+    problems = list(_arm_problems(located, name))
     recipe = None
     try:
         recipe = Recipe.model_validate(located.value)
@@ -52,28 +53,35 @@ def parse_recipe(text: str, *, name: str) -> Recipe:
     return cast(Recipe, recipe)
 
 
-def _unknown_methods(located: Located, name: str) -> list[Problem]:
+def _arm_problems(located: Located, name: str) -> Iterator[Problem]:
+    """Unknown methods, and settings that a method does not know: what the recipe's own model cannot see."""
     arms = located.value.get("arms")
-    problems = []
     for index, arm in enumerate(arms if isinstance(arms, list) else []):
         method = arm.get("method") if isinstance(arm, dict) else None
-        if isinstance(method, str) and method not in list_methods():
-            problems.append(
-                Problem(
-                    message=f"a known method expected, found {printable(method)!r}",
-                    where=_where(("arms", index, "method"), located, name),
-                    hint=near(method, list_methods()),
-                )
-            )
-    return problems
+        if not isinstance(method, str):
+            continue
+        if method not in list_methods():
+            where = _where(("arms", index, "method"), located, name)
+            message = f"a known method expected, found {printable(method)!r}"
+            yield Problem(message=message, where=where, hint=near(method, list_methods()))
+            continue
+        settings = get_method(method).Settings
+        try:
+            settings.model_validate(arm.get("settings") or {})
+        except ValidationError as error:
+            for detail in error.errors():
+                place = ("arms", index, "settings", *detail["loc"])
+                yield _problem({**detail, "loc": place}, located, name, known=list(settings.model_fields))
 
 
-def _problem(detail: dict[str, Any], located: Located, name: str) -> Problem:
+def _problem(
+    detail: dict[str, Any], located: Located, name: str, *, known: list[str] | None = None
+) -> Problem:
     path = tuple(part for part in detail["loc"] if part not in ("[key]",))
     where = _where(path, located, name)
     if detail["type"] == "extra_forbidden":
-        known = _known_keys(path[:-1])
-        return Problem(message=f"unknown key `{printable(str(path[-1]))}`", where=where, hint=near(str(path[-1]), known))
+        hint = near(str(path[-1]), known or _known_keys(path[:-1]))
+        return Problem(message=f"unknown key `{printable(str(path[-1]))}`", where=where, hint=hint)
     if detail["type"] == "missing":
         return Problem(message=f"`{'.'.join(map(str, path))}` is missing", where=where, hint="see `prill schema`")
     message = str(detail["msg"]).removeprefix("Value error, ")

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from prill.corpus.spec import CorpusSpec
 from prill.lm.shape import LADDER
-from prill.methods.registry import get_method, list_methods
 from prill.recipe.quantity import Bytes, Tokens
 from prill.select.budget import Budget
 from prill.select.policy import Policy
 from prill.targets.spec import TargetSpec
 
-__all__ = ["ArmSpec", "DatasetSpec", "Recipe", "RestSpec", "TokenizerSpec", "TrialSpec", "json_schema"]
+__all__ = ["CONTROL", "ArmSpec", "DatasetSpec", "Recipe", "RestSpec", "TokenizerSpec", "TrialSpec", "json_schema"]
 
 CONTROL = "random"
+MIN_STEPS = 40  # 30 to warm up, and a fifth to decay
 
 
 class _Model(BaseModel):
@@ -52,12 +52,6 @@ class ArmSpec(_Model):
         """The arm's name in results."""
         return self.name or self.method
 
-    @model_validator(mode="after")
-    def _check_method(self) -> ArmSpec:
-        if self.method in list_methods():  # an unknown one is told by the loader, with the near name
-            get_method(self.method).Settings.model_validate(self.settings)
-        return self
-
 
 class RestSpec(_Model):
     """The part of the pool that is kept aside to see what a choice costs elsewhere."""
@@ -79,7 +73,7 @@ class TrialSpec(_Model):
     control_multiple: float = Field(
         1.0, ge=1, le=64, description="The control may train this many times longer, to see when it catches up."
     )
-    rows: int = Field(4, ge=1, le=4096, description="Rows of a training step.")
+    rows: int | None = Field(None, ge=1, le=4096, description="Rows of a training step; null follows the Step Law.")
     row_tokens: int = Field(256, ge=16, le=65_536, description="Tokens of a row.")
     learning_rate: float | None = Field(None, gt=0, le=1, description="Peak rate; null follows the Step Law.")
     eval_tokens: Tokens = Field(24_000, description="About how many held-out tokens each evaluation set gives.")
@@ -92,8 +86,9 @@ class TrialSpec(_Model):
     def _check(self) -> TrialSpec:
         if self.size not in LADDER:
             raise ValueError(f"`size` must be one of {', '.join(LADDER)}, found {self.size!r}")
-        if self.tokens * min(self.checkpoints) < self.rows * self.row_tokens:
-            raise ValueError(f"the first checkpoint lies within one step of {self.rows * self.row_tokens} tokens")
+        first, step = self.tokens * min(self.checkpoints), (self.rows or 4) * self.row_tokens
+        if first < MIN_STEPS * step:
+            raise ValueError(f"the first checkpoint needs {MIN_STEPS} steps of {step} tokens, found {first:,.0f} tokens")
         return self
 
 
@@ -103,8 +98,7 @@ class DatasetSpec(_Model):
     format: Literal["parquet", "jsonl.zst"] = Field("parquet", description="File format of the dataset.")
 
 
-def _budget(value: Any) -> Any:
-    return value if isinstance(value, dict | Budget) else Budget.model_validate(value)
+_BUDGET_SCHEMA = WithJsonSchema({"anyOf": [{"type": "string"}, Budget.model_json_schema()]})
 
 
 class Recipe(_Model):
@@ -120,7 +114,7 @@ class Recipe(_Model):
         "drop", description="What to do with exact copies: drop all but the first, or keep them."
     )
     tokenizer: TokenizerSpec = Field(default_factory=TokenizerSpec, description="How text becomes tokens.")
-    budget: Annotated[Budget, BeforeValidator(_budget)] = Field(
+    budget: Annotated[Budget, _BUDGET_SCHEMA] = Field(
         description="How much to choose for each target: 5%, 2M tokens, 800 documents, 1.5 GB."
     )
     arms: tuple[ArmSpec, ...] = Field(

@@ -7,7 +7,6 @@ depends on the texts and the seed alone, not on their order or files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +42,12 @@ class Target:
     held_out: pa.Array
     keys: np.ndarray
     n_copies: int
+
+    def digest(self) -> str:
+        """SHA-256 over the sample's document hashes: what identifies the target in a fingerprint."""
+        import hashlib
+
+        return hashlib.sha256(np.unique(self.keys, axis=0).astype("<u8").tobytes()).hexdigest()
 
 
 def read_target(name: str, spec: TargetSpec, *, seed: int, base: Path) -> Target:
@@ -94,8 +99,3 @@ def _find(base: Path, pattern: str) -> list[Path]:
     path = Path(pattern)
     anchor = Path(path.anchor) if path.is_absolute() else base
     return sorted(anchor.glob(str(path.relative_to(path.anchor) if path.is_absolute() else path)))
-
-
-def target_texts(targets: Mapping[str, Target]) -> dict[str, pa.Array]:
-    """The fit part of each target, as methods take it."""
-    return {name: target.fit for name, target in targets.items()}

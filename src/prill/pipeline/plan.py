@@ -1,0 +1,153 @@
+"""`prill plan`: rows, tokens, disk, memory and time of a recipe before anything runs.
+
+Headers are read, and one batch of a few shards; the rest is arithmetic with rates that were measured on two
+cores of a server processor, so times are orders of magnitude, not promises.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from prill.corpus.corpus import Corpus
+from prill.errors import RecipeError
+from prill.pipeline.run import available_cores, check_inputs
+from prill.recipe import Recipe, load_recipe
+from prill.recipe.model import TrialSpec
+
+__all__ = ["Estimate", "estimate", "plan_recipe"]
+
+# Measured rates of one core, text bytes a second, and what a document costs on disk.
+READ_RATE = 150e6
+TOKEN_RATE = 2.5e6
+SCORE_RATE = 150e6
+TRAIN_FLOPS = 45e9  # of one thread on small models in bf16
+BYTES_PER_TOKEN = 3.0  # of a trained vocabulary of a few thousand entries
+COLUMN_BYTES = 60  # a document: hashes, lengths, reasons
+SCORE_BYTES = 8  # a document, arm and target
+PROBED_SHARDS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a recipe will need, in documents, bytes, tokens and seconds."""
+
+    n_documents: int
+    n_bytes: int
+    n_tokens: int
+    n_budget: str
+    n_trials: int
+    n_trial_tokens: int
+    disk_bytes: int
+    memory_bytes: int
+    prepare_s: float
+    train_s: float
+
+
+def plan_recipe(path: Path, *, n_workers: int | None) -> str:
+    """The plan of a recipe as a text, one fact a line.
+
+    Raises:
+        PrillError: the recipe or an input is wrong; tells all problems.
+    """
+    recipe = load_recipe(path)
+    corpus, targets = check_inputs(recipe, path.resolve().parent)
+    workers = n_workers or available_cores()
+    found = estimate(recipe, corpus, n_targets=len(targets), n_workers=workers)
+    summary = corpus.schema_summary()
+    lines = [
+        f"recipe     {recipe.name}",
+        f"pool       about {found.n_documents:,} documents, {found.n_bytes / 1e6:,.1f} MB of text in "
+        f"{summary['n_files']} files, {summary['n_shards']} shards",
+        f"tokens     about {found.n_tokens:,} (at {BYTES_PER_TOKEN:g} bytes a token)",
+        *(f"target     {name}: {len(t.fit)} documents to fit, {len(t.held_out)} held out" for name, t in targets.items()),
+        f"budget     {found.n_budget} for each of {len(targets)} targets, "
+        f"{len(recipe.arms)} method{'s' * (len(recipe.arms) != 1)} and the random control",
+        f"proof      {found.n_trials} trials, {found.n_trial_tokens:,} training tokens in all"
+        if recipe.trials
+        else "proof      none (trials: null)",
+        f"disk       about {found.disk_bytes / 1e6:,.0f} MB in {recipe.output}",
+        f"memory     about {found.memory_bytes / 1e9:.1f} GB",
+        f"time       about {_duration(found.prepare_s + found.train_s)} with {workers} workers "
+        f"({_duration(found.prepare_s)} to prepare and choose, {_duration(found.train_s)} to train)",
+    ]
+    return "\n".join(lines)
+
+
+def estimate(recipe: Recipe, corpus: Corpus, *, n_targets: int, n_workers: int) -> Estimate:
+    """The arithmetic behind the plan."""
+    n_documents, n_bytes = _probe(corpus)
+    n_tokens = round(n_bytes / BYTES_PER_TOKEN)
+    budget = recipe.budget
+    unit = budget.limit_unit
+    pool = {"tokens": n_tokens, "documents": n_documents, "bytes": n_bytes}[unit]
+    n_chosen = budget.resolve(pool)
+    if n_chosen > pool:
+        raise RecipeError(
+            f"the budget must fit into the pool, found {budget} of about {pool:,} {unit}", where="budget"
+        )
+    share = min(1.0, n_chosen / max(1, pool))
+    spec = recipe.trials
+    n_trials = spec.seeds * (1 + n_targets * len(recipe.arms)) if spec else 0
+    n_choices = n_targets * len(recipe.arms)
+    prepare = n_bytes * (2 / READ_RATE + 1 / TOKEN_RATE + len(recipe.arms) * 2 / SCORE_RATE) / n_workers
+    return Estimate(
+        n_documents=n_documents,
+        n_bytes=n_bytes,
+        n_tokens=n_tokens,
+        n_budget=f"{budget}, about {n_chosen:,} {unit}",
+        n_trials=n_trials,
+        n_trial_tokens=_training_tokens(spec, n_trials) if spec else 0,
+        disk_bytes=round(n_documents * (COLUMN_BYTES + SCORE_BYTES * n_choices) + n_choices * share * n_bytes * 0.4),
+        memory_bytes=_memory(spec, n_workers),
+        prepare_s=prepare + 5.0,
+        train_s=_train_seconds(spec, n_trials, n_workers) if spec else 0.0,
+    )
+
+
+def _training_tokens(spec: TrialSpec, n_trials: int) -> int:
+    """With the decay branches: each continues a copy of the trunk for a fifth of its tokens."""
+    shares = sorted(spec.checkpoints)
+    return round(n_trials * spec.tokens * (0.8 * shares[-1] + 0.2 * sum(shares)))
+
+
+def _train_seconds(spec: TrialSpec, n_trials: int, n_workers: int) -> float:
+    from prill.lm.shape import flops_per_token, ladder_shape
+
+    shape = ladder_shape(spec.size, vocab_size=4096, seq_len=spec.row_tokens)
+    tokens = _training_tokens(spec, n_trials) + n_trials * len(spec.checkpoints) * spec.eval_tokens
+    return tokens * flops_per_token(shape) / (TRAIN_FLOPS * min(n_workers, max(1, n_trials)))
+
+
+def _memory(spec: TrialSpec | None, n_workers: int) -> int:
+    from prill.lm.shape import ladder_shape, memory_bytes
+
+    worker = 300_000_000
+    if spec:
+        shape = ladder_shape(spec.size, vocab_size=4096, seq_len=spec.row_tokens)
+        worker += memory_bytes(shape, n_models=1, n_rows=spec.rows or 4)
+    return 400_000_000 + n_workers * worker
+
+
+def _probe(corpus: Corpus) -> tuple[int, int]:
+    """About how many documents and text bytes there are, from the first batch of a few shards."""
+    step = max(1, len(corpus.shards) // PROBED_SHARDS)
+    n_rows = n_text = n_stored = 0
+    for shard in corpus.shards[::step][:PROBED_SHARDS]:
+        batch = next(iter(corpus.batches(shard)), None)
+        if batch is not None:
+            n_rows += batch.n_rows
+            n_text += int(batch.text_buffers()[0][-1] - batch.text_buffers()[0][0])
+            n_stored += shard.n_bytes if shard.n_rows is None else round(shard.n_bytes * batch.n_rows / shard.n_rows)
+    known = corpus.schema_summary()["n_rows"]
+    stored = sum(shard.n_bytes for shard in corpus.shards)
+    n_documents = known if known is not None else round(stored * n_rows / max(1, n_stored))
+    return n_documents, round(n_documents * n_text / max(1, n_rows))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,128 @@
+"""From choices to trials: which documents a trial reads and in which order, as packed tokens on disk.
+
+A trial's sample is the first documents of its choice in the order of a draw keyed by its seed, enough for
+its tokens; the same draw is its training order. The control's sample is drawn from the whole pool, anew for
+each seed. Each document that any trial reads is tokenised once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prill.corpus.corpus import Corpus
+from prill.corpus.packed import write_packed
+from prill.corpus.tokenizer import load_tokenizer
+from prill.corpus.writers import write_parquet
+from prill.pipeline.choose import DrawTables, SubsetTables, draw
+from prill.study.pieces import Pieces
+
+__all__ = ["EncodeShard", "Sample", "read_samples", "sample_tables", "write_eval_set", "write_samples", "write_stream"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One trial's data plan: `arm` and `seed` name it, `n_tokens` is what its longest branch reads."""
+
+    arm: str
+    seed: int
+    n_tokens: int
+    tables: SubsetTables | DrawTables
+
+
+def write_samples(path: Path, samples: Sequence[Sample], *, n_shards: int, longest: int) -> Mapping[str, object]:
+    """Decide and write each sample's documents: arm, seed, shard, row, n_tokens and draw, in training order.
+
+    Args:
+        longest: tokens of the longest eligible document; the draw asks for that much more than a trial
+            needs, so that stopping before the document that no longer fits still leaves enough.
+    """
+    tables = [_documents(sample, n_shards, longest) for sample in samples]
+    write_parquet(path, pa.concat_tables(tables))
+    return {f"{s.arm}/{s.seed}": int(t["n_tokens"].to_numpy().sum()) for s, t in zip(samples, tables, strict=True)}
+
+
+def _documents(sample: Sample, n_shards: int, longest: int) -> pa.Table:
+    decision = draw(sample.tables, n_shards, n_tokens=sample.n_tokens + longest, seed=sample.seed)
+    parts = [decision.rows(sample.tables(shard), shard) for shard in range(n_shards)]
+    shard = np.repeat(np.arange(n_shards), [part.num_rows for part in parts])
+    rows = pa.concat_tables(parts)
+    order = np.lexsort((rows["row"].to_numpy(), shard, rows["key"].to_numpy(), -rows["score"].to_numpy()))
+    return pa.table(
+        {
+            "arm": pa.array([sample.arm] * len(order), pa.string()),
+            "seed": np.full(len(order), sample.seed, np.int64),
+            "shard": shard[order].astype(np.int64),
+            "row": rows["row"].to_numpy()[order],
+            "n_tokens": rows["n_tokens"].to_numpy()[order],
+        }
+    )
+
+
+def read_samples(path: Path) -> pa.Table:
+    """The documents of every sample."""
+    return pq.read_table(path, page_checksum_verification=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeShard:
+    """Tokenises the documents of one shard that any trial reads."""
+
+    corpus: Corpus
+    samples: Path
+    tokenizer: bytes
+
+    def __call__(self, item: tuple[int, Path]) -> None:
+        index, path = item
+        samples = read_samples(self.samples)
+        wanted = np.unique(samples["row"].to_numpy()[samples["shard"].to_numpy() == index])
+        tokenizer = load_tokenizer(self.tokenizer)
+        encoded: list[np.ndarray] = []
+        for batch in self.corpus.batches(self.corpus.shards[index]) if len(wanted) else ():
+            here = wanted[(wanted >= batch.first_row) & (wanted < batch.first_row + batch.n_rows)]
+            encoded += tokenizer.encode_batch(batch.text.take(pa.array(here - batch.first_row)).to_pylist())
+        tokens = pa.array(encoded, pa.large_list(pa.uint32()))
+        write_parquet(path, pa.table({"row": wanted.astype(np.int64), "tokens": tokens}))
+
+
+def write_stream(path: Path, samples: pa.Table, arm: str, seed: int, encoded: Sequence[pa.Table], eos: int) -> int:
+    """Write one trial's documents in training order; returns its tokens, end-of-document tokens included."""
+    is_ours = (samples["seed"].to_numpy() == seed) & (np.asarray(samples["arm"].to_pylist(), object) == arm)
+    shard, row = samples["shard"].to_numpy()[is_ours], samples["row"].to_numpy()[is_ours]
+    documents = []
+    for s, r in zip(shard, row, strict=True):
+        place = int(np.searchsorted(encoded[s]["row"].to_numpy(), r))
+        documents.append(((int(s), int(r)), encoded[s]["tokens"][place].values.to_numpy()))
+    write_packed(path, documents, eos=eos)
+    return sum(len(tokens) + 1 for _, tokens in documents)
+
+
+def write_eval_set(tokens_path: Path, pieces_path: Path, pieces: Pieces, tokenizer_json: bytes) -> dict[str, int]:
+    """Write an evaluation set's pieces as packed tokens, and who owns each piece."""
+    tokenizer = load_tokenizer(tokenizer_json)
+    encoded = tokenizer.encode_batch(pieces.texts)
+    write_packed(
+        tokens_path, (((0, number), tokens) for number, tokens in enumerate(encoded)), eos=tokenizer.eos_id
+    )
+    write_parquet(pieces_path, pa.table({"document": pieces.document, "n_bytes": pieces.n_bytes}))
+    return {
+        "n_documents": len(np.unique(pieces.document)),
+        "n_pieces": len(pieces.texts),
+        "n_tokens": sum(map(len, encoded)),
+        "n_bytes": int(pieces.n_bytes.sum()),
+    }
+
+
+def sample_tables(
+    parts: tuple[list[Path], list[Path], list[Path]], choice: list[Path] | None, seed: int
+) -> SubsetTables | DrawTables:
+    """What a sample is drawn from: a choice, or (for the control) the pool."""
+    if choice is not None:
+        return SubsetTables(choice_parts=choice, seed=seed)
+    read, eligible, tokens = parts
+    return DrawTables(read_parts=read, eligible_parts=eligible, token_parts=tokens, seed=seed)

@@ -1,0 +1,305 @@
+"""The steps that prove a choice: evaluation sets, samples, encoded streams, trials."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prill.corpus.tokenizer import load_tokenizer
+from prill.features.keyed import derive_seed
+from prill.features.ngrams import hash_documents
+from prill.pipeline import proof
+from prill.pipeline.steps import Choice, Pool, held_out_rest, longest_document
+from prill.pipeline.walk import Done, Walk
+from prill.recipe.model import CONTROL, TrialSpec
+from prill.study.pieces import PIECES_VERSION, take_pieces
+from prill.study.trials import TRIALS_VERSION, EvalFiles, TrialGroup, TrialRun, bits_per_byte, run_group
+from prill.targets.target import Target
+
+if TYPE_CHECKING:
+    from prill.lm.plan import TrainSettings
+
+__all__ = ["Proof", "arm_name", "prove", "train_settings"]
+
+REST = "rest"
+POLL_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """The finished trials: one row a trial, checkpoint, evaluation set and document."""
+
+    done: Done
+    settings: TrainSettings
+    evals: pa.Table
+
+
+def arm_name(arm: str, target: str) -> str:
+    """What results call one arm's choice for one target."""
+    return f"{arm}:{target}"
+
+
+def train_settings(spec: TrialSpec, vocab_size: int) -> TrainSettings:
+    """The training settings that every arm shares, resolved to recorded values."""
+    from prill.lm.backend import require_torch, resolve_device, resolve_precision
+    from prill.lm.plan import TrainSettings
+    from prill.lm.shape import ladder_shape
+    from prill.lm.steplaw import advise
+
+    require_torch()
+    device = resolve_device(spec.device)
+    shape = ladder_shape(spec.size, vocab_size=vocab_size, seq_len=spec.row_tokens)
+    advice = advise(shape.n_params, spec.tokens, shape.seq_len)
+    return TrainSettings(
+        shape=shape,
+        branch_tokens=tuple(sorted({round(share * spec.tokens) for share in spec.checkpoints})),
+        n_rows=spec.rows or advice.n_rows,
+        peak_rate=spec.learning_rate or advice.peak_rate,
+        precision=resolve_precision(spec.precision, device),
+        device=str(device),
+    )
+
+
+def prove(walk: Walk, pool: Pool, targets: Mapping[str, Target], choices: Sequence[Choice]) -> Proof:
+    """Train and judge every trial of every arm and of the control."""
+    spec = walk.recipe.trials
+    assert spec is not None
+    tokenizer_json = pool.tokenizer.path.read_bytes()
+    settings = train_settings(spec, load_tokenizer(tokenizer_json).vocab_size)
+    evals = _eval_sets(walk, pool, targets, spec, tokenizer_json)
+    samples = _samples(walk, pool, choices, spec, settings)
+    encoded = walk.over_shards(
+        "encode",
+        version=1,
+        settings={},
+        parents=[samples, pool.tokenizer, pool.read],
+        work=lambda: proof.EncodeShard(corpus=walk.corpus, samples=samples.path, tokenizer=tokenizer_json),
+        label="tokenise what trials read",
+    )
+    streams = _streams(walk, samples, encoded, load_tokenizer(tokenizer_json).eos_id)
+    return _trials(walk, spec, settings, streams, evals, [c.target for c in choices])
+
+
+def control_tokens(spec: TrialSpec) -> tuple[int, ...]:
+    """Token counts at which the control is judged: those of the arms, then doubling up to its multiple."""
+    counts = {round(share * spec.tokens) for share in spec.checkpoints}
+    longer = 2.0
+    while longer < spec.control_multiple:
+        counts.add(round(longer * spec.tokens))
+        longer *= 2
+    return tuple(sorted(counts | {round(spec.control_multiple * spec.tokens)}))
+
+
+def _eval_sets(
+    walk: Walk, pool: Pool, targets: Mapping[str, Target], spec: TrialSpec, tokenizer_json: bytes
+) -> dict[str, tuple[Path, Path, Done]]:
+    counts = pool.counts
+    bytes_per_token = counts["n_eligible_bytes"] / max(1, counts["n_tokens"])
+    names = [*(f"target:{name}" for name in targets), REST]
+    seed = derive_seed(walk.recipe.seed, "pieces")
+
+    def build(paths: list[Path]) -> Mapping[str, Any]:
+        texts = [*(target.held_out for target in targets.values()), held_out_rest(walk, list(pool.eligible.parts))]
+        accounts = {}
+        for number, (name, text) in enumerate(zip(names, texts, strict=True)):
+            pieces = take_pieces(
+                text.to_pylist(),
+                hash_documents(text)[1],
+                piece_bytes=max(64, int(spec.row_tokens * bytes_per_token)),
+                total_bytes=int(spec.eval_tokens * bytes_per_token),
+                seed=seed,
+            )
+            accounts[name] = proof.write_eval_set(
+                paths[2 * number], paths[2 * number + 1], pieces, tokenizer_json
+            )
+        return accounts
+
+    files = [f"{number:03d}.{kind}" for number in range(len(names)) for kind in ("tokens", "pieces.parquet")]
+    done = walk.at_once(
+        "evaluation",
+        version=PIECES_VERSION,
+        settings={"eval_tokens": spec.eval_tokens, "row_tokens": spec.row_tokens, "seed": seed, "sets": names},
+        parents=[pool.targets, pool.tokens, pool.eligible],
+        files=files,
+        build=build,
+        label="cut held-out pieces",
+    )
+    return {name: (done.parts[2 * n], done.parts[2 * n + 1], done) for n, name in enumerate(names)}
+
+
+def _samples(walk: Walk, pool: Pool, choices: Sequence[Choice], spec: TrialSpec, settings: TrainSettings) -> Done:
+    parts = pool.parts()
+    plans: list[proof.Sample] = []
+    for seed in range(spec.seeds):
+        drawn = derive_seed(walk.recipe.seed, f"trial {seed}")
+        tables = proof.sample_tables(parts, None, drawn)
+        longest_branch = max(control_tokens(spec))
+        plans.append(proof.Sample(arm=CONTROL, seed=seed, n_tokens=longest_branch, tables=tables))
+        for choice in choices:
+            tables = proof.sample_tables(parts, choice.parts, drawn)
+            name = arm_name(choice.arm.label, choice.target)
+            plans.append(proof.Sample(arm=name, seed=seed, n_tokens=spec.tokens, tables=tables))
+    plans.sort(key=lambda plan: (plan.arm, plan.seed))
+
+    def build(paths: list[Path]) -> Mapping[str, Any]:
+        return proof.write_samples(
+            paths[0], plans, n_shards=len(walk.corpus.shards), longest=longest_document(parts[2])
+        )
+
+    return walk.at_once(
+        "samples",
+        version=1,
+        settings={"trials": [[p.arm, p.seed, p.n_tokens] for p in plans], "seed": walk.recipe.seed},
+        parents=[pool.tokens, pool.eligible, *(choice.done for choice in choices)],
+        files=["samples.parquet"],
+        build=build,
+        label="draw what trials read",
+    )
+
+
+def _streams(walk: Walk, samples: Done, encoded: Done, eos: int) -> dict[tuple[str, int], tuple[Path, Done]]:
+    table = proof.read_samples(samples.path)
+    keys = sorted(set(zip(table["arm"].to_pylist(), table["seed"].to_pylist(), strict=True)))
+
+    def build(paths: list[Path]) -> Mapping[str, Any]:
+        parts = [pq.read_table(path, page_checksum_verification=True) for path in encoded.parts]
+        return {
+            f"{arm}/{seed}": proof.write_stream(path, table, arm, seed, parts, eos)
+            for path, (arm, seed) in zip(paths, keys, strict=True)
+        }
+
+    files = [f"{number:04d}.tokens" for number in range(len(keys))]
+    done = walk.at_once(
+        "streams", version=1, settings={}, parents=[samples, encoded], files=files, build=build, label="pack streams"
+    )
+    return {key: (path, done) for key, path in zip(keys, done.parts, strict=True)}
+
+
+def _trials(
+    walk: Walk,
+    spec: TrialSpec,
+    settings: TrainSettings,
+    streams: Mapping[tuple[str, int], tuple[Path, Done]],
+    evals: Mapping[str, tuple[Path, Path, Done]],
+    targets: Sequence[str],
+) -> Proof:
+    parents = [next(iter(streams.values()))[1], next(iter(evals.values()))[2]]
+    step = walk.run.step(
+        "trials",
+        version=TRIALS_VERSION,
+        settings={"training": settings.as_record(), "stack": 1, "control_tokens": list(control_tokens(spec))},
+        parents=[parent.record for parent in parents],
+    )
+    keys = sorted(streams, key=lambda key: (key[1], key[0] != CONTROL, key[0]))
+    parts = [step.part(number) for number in range(len(keys))]
+    if step.record is None:
+        with _counters(len(keys)) as counters:
+            groups = [
+                TrialGroup(
+                    runs=(TrialRun(arm=arm, seed=seed, stream=streams[arm, seed][0]),),
+                    branch_tokens=control_tokens(spec) if arm == CONTROL else settings.branch_tokens,
+                    settings=settings,
+                    evals=_eval_files(arm, evals),
+                    checkpoints=step.folder / f"training-{number:05d}",
+                    counter=counters[number],
+                )
+                for number, (arm, seed) in enumerate(keys)
+            ]
+            _train(walk, step, groups, parts, counters)
+        record = step.finish(parts, {"n_trials": len(parts)})
+        for group in groups:
+            shutil.rmtree(group.checkpoints, ignore_errors=True)
+    else:
+        record = step.record
+    rows = pa.concat_tables(pq.read_table(part, page_checksum_verification=True) for part in parts)
+    return Proof(done=Done(record=record, parts=tuple(parts)), settings=settings, evals=rows)
+
+
+def _eval_files(arm: str, evals: Mapping[str, tuple[Path, Path, Done]]) -> tuple[EvalFiles, ...]:
+    """The control is judged on every set, an arm on its own target's and on the rest."""
+    own = arm.partition(":")[2]
+    names = [name for name in evals if arm == CONTROL or name in (REST, f"target:{own}")]
+    return tuple(EvalFiles(name=name, tokens=evals[name][0], pieces=evals[name][1]) for name in names)
+
+
+def _train(
+    walk: Walk, step: Any, groups: Sequence[TrialGroup], parts: Sequence[Path], counters: Sequence[Path]
+) -> None:
+    from dataclasses import replace
+
+    todo = [(group, part) for group, part in zip(groups, parts, strict=True) if not step.usable_part(part)]
+    plans = [replace(group.settings, branch_tokens=group.branch_tokens) for group in groups]
+    totals = [plan.n_steps * plan.tokens_per_step for plan in plans]
+    # the longest first, so that no worker waits long for the last one
+    todo.sort(key=lambda item: -totals[groups.index(item[0])])
+    label = f"train {len(groups)} proxies"
+    with walk.progress.step(label, sum(totals), "tokens") as display:
+        display.advance(sum(totals) - sum(totals[groups.index(group)] for group, _ in todo))
+        finished_rows: list[pa.Table] = []
+
+        def finished(position: int, _: Any) -> None:
+            step.finish_part(todo[position][1])
+            finished_rows.append(pq.read_table(todo[position][1]))
+            for sentence in _findings(pa.concat_tables(finished_rows)):
+                display.finding(sentence)
+
+        with _followed(display, counters):
+            walk.engine.map(
+                run_group, todo, kind="processes", name="train", on_result=finished, label=lambda item: item[0].label
+            )
+
+
+def _findings(rows: pa.Table) -> Iterator[str]:
+    """What the trials finished so far say of each target, in one line a target."""
+    for eval_set in sorted(set(rows["eval_set"].to_pylist()) - {REST}):
+        best = bits_per_byte(rows, eval_set)
+        final: dict[str, list[float]] = {}
+        for arm, seed, n_tokens, value in best:
+            is_last = n_tokens == max(t for a, s, t, _ in best if (a, s) == (arm, seed))
+            if is_last:
+                final.setdefault(arm.partition(":")[0], []).append(value)
+        if len(final) > 1:
+            means = ", ".join(f"{arm} {np.mean(values):.3f} ({len(values)})" for arm, values in sorted(final.items()))
+            yield f"{eval_set.partition(':')[2]}: bits per byte so far (trials): {means}"
+
+
+@contextmanager
+def _counters(n: int) -> Iterator[list[Path]]:
+    """Small files outside the run in which workers tell how far they are; they decide nothing."""
+    with tempfile.TemporaryDirectory(prefix="prill-") as folder:
+        paths = [Path(folder) / str(number) for number in range(n)]
+        for path in paths:
+            path.write_bytes(b"\0" * 8)
+        yield paths
+
+
+@contextmanager
+def _followed(display: Any, counters: Sequence[Path]) -> Iterator[None]:
+    """Advance the display as the workers' counters grow."""
+    maps = [np.memmap(path, np.int64, "r", shape=(1,)) for path in counters]
+    stop = threading.Event()
+
+    def follow() -> None:
+        seen = 0
+        while not stop.wait(POLL_S):
+            now = sum(int(m[0]) for m in maps)
+            display.advance(max(0, now - seen))
+            seen = max(seen, now)
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,110 @@
+"""`prill why ID`: every column, threshold and rule that kept or dropped a document."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from prill.corpus.columns import read_columns
+from prill.corpus.corpus import Corpus
+from prill.errors import DataError, printable
+from prill.pipeline.place import recall_place
+from prill.pipeline.pool import COPY
+from prill.recipe.load import load_recipe
+from prill.run.directory import StoredRun, read_run
+from prill.run.record import Record
+
+__all__ = ["explain", "locate"]
+
+EXCERPT = 400
+
+
+def explain(run_folder: Path, document: str) -> str:
+    """What the run knows of one document, and which rule decided for each target, as a text.
+
+    Args:
+        run_folder: of a run whose selection is finished.
+        document: its id, or `SHARD:ROW`.
+    Raises:
+        DataError: the run has no such document, or has not come that far.
+    """
+    stored = read_run(run_folder)
+    recipe_path = recall_place(run_folder)
+    corpus = Corpus.open(load_recipe(recipe_path).corpus, recipe_path.parent)
+    shard, row, name, text = locate(corpus, document)
+    lines = [f"document   {printable(name or '(no id)')}", f"place      shard {shard} ({corpus.shards[shard].path}), row {row}"]
+    lines.append(f"text       {printable(text, limit=EXCERPT)}")
+    reason = None
+    for record in stored.records:
+        part = run_folder / "steps" / f"{record.step}-{record.fingerprint[:12]}" / f"part-{shard:05d}.parquet"
+        if record.step in {"read", "eligible", "tokens"} or record.step.startswith("score-"):
+            values = {k: v for k, v in _row(part, row).items() if v is not None and k != "bad_raw"}
+            lines += [f"{record.step:<10} {_shown(values)}"] if values else []
+            reason = values.get("drop_reason", reason)
+    if reason is not None:
+        lines.append(f"verdict    not a candidate for any target: {reason}{_first_copy(stored, shard, row, reason)}")
+        return "\n".join(lines)
+    chosen = [_decision(stored, record, shard, row) for record in stored.records if record.step.startswith("choose-")]
+    return "\n".join([*lines, *chosen])
+
+
+def locate(corpus: Corpus, document: str) -> tuple[int, int, str | None, str]:
+    """Shard, row, id and text of the document with this id, or at this `SHARD:ROW`."""
+    fields = ("text", "id") if "id" in corpus.fields else ("text",)
+    shard_text, _, row_text = document.rpartition(":")
+    by_place = shard_text.isdigit() and row_text.isdigit() and int(shard_text) < len(corpus.shards)
+    shards = [corpus.shards[int(shard_text)]] if by_place else corpus.shards
+    for shard in shards:
+        for batch in corpus.batches(shard, fields):
+            ids = batch.columns.get("id", pa.nulls(batch.n_rows, pa.large_string()))
+            if by_place:
+                place = int(row_text) - batch.first_row
+            else:
+                place = int(pc.index(ids, pa.scalar(document, pa.large_string())).as_py())
+            if 0 <= place < batch.n_rows:
+                return shard.index, batch.first_row + place, ids[place].as_py(), batch.text[place].as_py()
+    raise DataError(
+        f"a document of the corpus expected, found none called {printable(document)!r}",
+        hint="give its id exactly, or its place as SHARD:ROW",
+    )
+
+
+def _row(part: Path, row: int) -> dict[str, Any]:
+    return dict(read_columns(part).slice(row, 1).to_pylist()[0])
+
+
+def _shown(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {printable(str(value))}" for name, value in values.items())
+
+
+def _decision(stored: StoredRun, record: Record, shard: int, row: int) -> str:
+    folder = stored.path / "steps" / f"{record.step}-{record.fingerprint[:12]}"
+    audit = orjson.loads((folder / "audit.json").read_bytes())
+    rows = pq.read_table(folder / f"part-{shard:05d}.parquet", page_checksum_verification=True)["row"].to_numpy()
+    verdict = "kept" if np.isin(row, rows) else "not kept"
+    cuts = "; ".join(
+        f"{stratum or 'the pool'}: {cut['threshold']}" for stratum, cut in audit["strata"].items() if cut.get("threshold")
+    )
+    target = record.settings["target"]
+    return f"target     {printable(target)}: {verdict} (the line: {cuts or 'everything fits'}; budget {audit['budget']})"
+
+
+def _first_copy(stored: StoredRun, shard: int, row: int, reason: str) -> str:
+    """Where the kept copy of a dropped one lies."""
+    if reason != COPY:
+        return ""
+    (read,) = stored.named("read")
+    parts = [stored.path / output.path for output in read.outputs]
+    mine = _row(parts[shard], row)
+    for index, part in enumerate(parts):
+        table = read_columns(part, ["hash_high", "hash_low"])
+        same = (table["hash_high"].to_numpy() == mine["hash_high"]) & (table["hash_low"].to_numpy() == mine["hash_low"])
+        if same.any():
+            return f" (shard {index}, row {int(np.argmax(same))})"
+    return ""
