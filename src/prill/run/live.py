@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["LiveProgress"]
 
 _REFRESHES_PER_S = 8
+_INDENT = 2
 _NAME_WIDTH = 12
 _MAX_NAME = 24
 _MAX_FINDINGS = 3  # the latest of a step, kept when it ends
@@ -50,6 +51,10 @@ class LiveProgress:
 
         self._console = console or Console(file=stream, highlight=False, markup=False, emoji=False)
         self._spinner: Spinner = Spinner("dots" if self._has_symbols() else "line", style="cyan")
+        self._plan: PlanPace | None = None
+        self._current: _LiveStep | None = None
+        self._name_width = _NAME_WIDTH
+        self._lock = threading.RLock()
         self._live = Live(
             console=self._console,
             get_renderable=self._draw,
@@ -57,10 +62,6 @@ class LiveProgress:
             transient=True,
             redirect_stdout=sys.stdout.isatty(),
         )
-        self._plan: PlanPace | None = None
-        self._current: _LiveStep | None = None
-        self._name_width = _NAME_WIDTH
-        self._lock = threading.RLock()
 
     def plan(self, steps: Sequence[tuple[str, float]]) -> None:
         """Announce the steps to come and their weights."""
@@ -120,54 +121,56 @@ class LiveProgress:
         return symbol if self._has_symbols() else plain
 
     def _print_line(self, mark: str, style: str, name: str, text: str, *, dim: bool = False) -> None:
-        from rich.padding import Padding
-        from rich.table import Table
         from rich.text import Text
 
-        line = Table.grid(padding=(0, 1), expand=False)
-        line.add_column(width=1)
-        line.add_column(width=self._name_width, no_wrap=True, overflow="ellipsis")
-        line.add_column()
-        line.add_row(
-            Text(mark, style), Text(name, "dim" if dim else "bold"), Text(text, "dim" if dim else "")
-        )
-        self._console.print(Padding(line, (0, 0, 0, 2)))
+        shown = Text(text, "dim" if dim else "")
+        if name or dim:
+            row = self._row(Text(mark, style), Text(name, "dim" if dim else "bold"), shown)
+        else:
+            row = self._row(Text(mark, style), None, shown)
+        self._console.print(row)
 
-    def _draw(self) -> RenderableType:
+    def _row(self, mark: RenderableType, name: Text | None, *cells: RenderableType) -> RenderableType:
+        """One line: a mark, the name in its column (left out when None), and whatever follows."""
         from rich.padding import Padding
         from rich.table import Table
+
+        row = Table.grid(padding=(0, 1))
+        row.add_column(width=1, min_width=1)
+        if name is not None:
+            row.add_column(
+                width=self._name_width, min_width=self._name_width, no_wrap=True, overflow="ellipsis"
+            )
+        for _ in cells:
+            row.add_column(overflow="ellipsis")
+        row.add_row(mark, *([] if name is None else [name]), *cells)
+        return Padding(row, (0, 0, 0, _INDENT))
+
+    def _draw(self) -> RenderableType:
+        from rich.console import Group
         from rich.text import Text
 
         with self._lock:
             step = self._current
             if step is None:
                 return Text("")
-            table = Table.grid(padding=(0, 1))
-            table.add_column(width=1)
-            table.add_column(width=self._name_width, no_wrap=True, overflow="ellipsis")
-            table.add_column(no_wrap=True)
-            table.add_column(no_wrap=True, overflow="ellipsis")
-            table.add_row(
-                self._spinner, Text(step.name, "bold"), self._bar(step.pace.share), self._state(step)
-            )
+            state = self._state(step)
+            rows = [self._row(self._spinner, Text(step.name, "bold"), self._bar(step.pace.share), state)]
             if step.findings:
-                table.add_row("", "", Text(""), Text(step.findings[-1], "dim"))
-            self._add_whole_run(table, step)
-            return Padding(table, (0, 0, 0, 2))
+                rows.append(self._row("", Text(""), Text(step.findings[-1], "dim", no_wrap=True)))
+            return Group(*rows, *self._whole_run(step))
 
-    def _add_whole_run(self, table: object, step: _LiveStep) -> None:
-        from rich.table import Table
+    def _whole_run(self, step: _LiveStep) -> list[RenderableType]:
+        """The line about the whole run; nothing when the steps were not announced."""
         from rich.text import Text
 
         share = None if self._plan is None else self._plan.share(step.name, step.pace.share)
         if self._plan is None or share is None:
-            return
-        assert isinstance(table, Table)
+            return []
         remaining_s = self._plan.remaining_s(step.name, step.pace.share)
         left = "" if remaining_s is None else f"   about {format_seconds(remaining_s)} left"
-        table.add_row(
-            "", Text("whole run", "dim"), self._bar(share, is_dim=True), Text(f"{share:4.0%}{left}", "dim")
-        )
+        text = Text(f"{share:4.0%}{left}", "dim", no_wrap=True)
+        return [self._row("", Text("whole run", "dim"), self._bar(share, is_dim=True), text)]
 
     def _bar(self, share: float | None, *, is_dim: bool = False) -> ProgressBar:
         from rich.progress_bar import ProgressBar
@@ -187,18 +190,19 @@ class LiveProgress:
     def _state(self, step: _LiveStep) -> Text:
         from rich.text import Text
 
-        pace, text = step.pace, Text()
+        pace, text = step.pace, Text(no_wrap=True)
         if pace.share is not None:
             text.append(f"{pace.share:4.0%}", "bold")
         total = "" if pace.total is None else f"/{pace.total:,}"
         words = [f"{pace.n_done:,}{total} {step.unit}"]
-        if self._console.width >= _WIDE:
-            words += step.rates()
         if pace.remaining_s is not None:
             words.append(f"{format_seconds(pace.remaining_s)} left")
         elif pace.share is None:
             words.append(format_seconds(pace.elapsed_s))
-        return text.append("   " + "   ".join(words))
+        text.append(("   " if text else "") + "   ".join(words))
+        if self._console.width >= _WIDE:
+            text.append("".join(f"   {rate}" for rate in step.rates()), "dim")
+        return text
 
 
 class _LiveStep:
