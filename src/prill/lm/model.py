@@ -2,8 +2,7 @@
 
 Every parameter has a leading model axis: a linear layer is one batched matrix product, the embedding is a
 gather, attention folds the model axis into the batch. The head and its cross-entropy are fused: logits exist
-for one chunk of tokens, their gradient is formed in place and folded into the gradients of the hidden states
-and of the head at once, so memory does not grow with tokens x vocabulary and nothing is computed twice. The
+for one chunk of tokens and are folded at once into the gradients of the hidden states and of the head, so memory does not grow with tokens x vocabulary and nothing is computed twice. The
 autograd tape therefore covers the blocks only; the embedding and the head are differentiated by hand.
 
 The loss of a model is the mean over its tokens and the stack's loss is the sum over models, so each
@@ -17,19 +16,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 
 from prill.lm.data import Rows
+from prill.lm.layers import attend, gated, rms_norm, split_heads
 from prill.lm.parameters import init_flat, views
 from prill.lm.shape import Shape
 
 __all__ = ["Packed", "StackedLlama"]
 
 CHUNK_BYTES = 4 << 20
+SAFE_LOGIT = 60.0  # exp of it, summed over a vocabulary, is far from overflow
+SUM_GROUP = 64
 
 Weights = dict[str, torch.Tensor]
 
@@ -40,8 +40,8 @@ class Packed:
 
     Attributes:
         inputs, targets: token ids, (K, N) int64.
-        cos, sin: rotary factors, (K B, T, 1, head_dim / 2).
-        mask: True where attention is allowed, (K B, 1, T, T); None when every row is one segment.
+        cos, sin: rotary factors, (K B, T, head_dim / 2).
+        mask: 0 where attention is allowed, else -inf, (K B, 1, T, T).
         n_rows: B.
     """
 
@@ -49,7 +49,7 @@ class Packed:
     targets: torch.Tensor
     cos: torch.Tensor
     sin: torch.Tensor
-    mask: torch.Tensor | None
+    mask: torch.Tensor
     n_rows: int
 
 
@@ -93,16 +93,16 @@ class StackedLlama:
         return Packed(
             inputs=torch.from_numpy(np.ascontiguousarray(rows.inputs)).to(device).view(n_models, -1),
             targets=torch.from_numpy(np.ascontiguousarray(rows.targets)).to(device).view(n_models, -1),
-            cos=self._cos[positions].view(-1, length, 1, half),
-            sin=self._sin[positions].view(-1, length, 1, half),
-            mask=_block_causal(segments),
+            cos=self._cos[positions].view(-1, length, half),
+            sin=self._sin[positions].view(-1, length, half),
+            mask=_block_causal(segments, self.dtype),
             n_rows=n_rows,
         )
 
     def losses_and_gradient(self, batch: Packed) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean loss of each model, nats, (K,), and the gradient of their sum, fp32, (K, P)."""
         weights = self._weights()
-        gradient = torch.zeros_like(self.flat)
+        gradient = torch.empty_like(self.flat)
         into = views(gradient, self.shape)
         blocks = {
             name: w.requires_grad_() for name, w in weights.items() if name.startswith(("layers", "final"))
@@ -110,6 +110,8 @@ class StackedLlama:
         stream = _gather(weights["embedding"], batch.inputs).requires_grad_()
         hidden = self._blocks(blocks, stream, batch)
         head = "embedding" if self.shape.tied else "head"
+        if not self.shape.tied:
+            into["embedding"].zero_()
         losses, hidden_gradient = _head_backward(hidden.detach(), weights[head], batch.targets, into[head])
         found = torch.autograd.grad(hidden, [stream, *blocks.values()], hidden_gradient)
         for name, part in zip(blocks, found[1:], strict=True):
@@ -158,22 +160,16 @@ class StackedLlama:
         n_heads, head_dim = self.shape.n_heads, self.shape.head_dim
         length = n_tokens // batch.n_rows
         mixed = torch.bmm(self._norm(stream, here["attention_norm"]), here["qkv"])
-        heads = mixed.view(n_models * batch.n_rows, length, 3 * n_heads, head_dim)
-        turned = _rotate(heads[:, :, : 2 * n_heads], batch.cos, batch.sin)
-        query, key = turned[:, :, :n_heads].transpose(1, 2), turned[:, :, n_heads:].transpose(1, 2)
-        value = heads[:, :, 2 * n_heads :].transpose(1, 2)
-        seen = scaled_dot_product_attention(
-            query, key, value, attn_mask=batch.mask, is_causal=batch.mask is None
-        )
+        heads = mixed.view(n_models * batch.n_rows, length, 3, n_heads, head_dim)
+        seen = attend(*split_heads(heads, batch.cos, batch.sin), batch.mask)
         return torch.bmm(seen.transpose(1, 2).reshape(n_models, n_tokens, width), here["out"])
 
     def _feed_forward(self, here: Weights, stream: torch.Tensor) -> torch.Tensor:
-        gate, up = torch.bmm(self._norm(stream, here["ffn_norm"]), here["gate_up"]).chunk(2, dim=2)
-        return torch.bmm(silu(gate) * up, here["down"])
+        mixed = torch.bmm(self._norm(stream, here["ffn_norm"]), here["gate_up"])
+        return torch.bmm(gated(mixed), here["down"])
 
     def _norm(self, stream: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
-        normed = rms_norm(stream.float(), (self.shape.d_model,), eps=self.shape.norm_eps)
-        return normed.to(self.dtype) * gain[:, None, :]
+        return rms_norm(stream, gain, self.shape.norm_eps)
 
 
 def _gather(embedding: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
@@ -191,19 +187,14 @@ def _rotary_tables(
     return angle.cos().to(device, dtype), angle.sin().to(device, dtype)
 
 
-def _rotate(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Turn the pairs (i, i + head_dim / 2) of each head by their position's angle."""
-    first, second = heads.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-
-
-def _block_causal(segments: torch.Tensor) -> torch.Tensor | None:
-    """(rows, T) segment ids -> (rows, 1, T, T) permission to attend; None when plain causal is the same."""
-    if bool((segments == segments[:, :1]).all()):
-        return None
+def _block_causal(segments: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """(rows, T) segment ids -> (rows, 1, T, T): 0 where attention is allowed, -inf elsewhere."""
     length = segments.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril_()
-    return ((segments[:, :, None] == segments[:, None, :]) & causal)[:, None]
+    allowed = (segments[:, :, None] == segments[:, None, :]) & causal
+    return torch.zeros(allowed.shape, dtype=dtype, device=segments.device).masked_fill_(~allowed, -torch.inf)[
+        :, None
+    ]
 
 
 def _chunks(hidden: torch.Tensor, vocab_size: int) -> list[slice]:
@@ -215,22 +206,51 @@ def _chunks(hidden: torch.Tensor, vocab_size: int) -> list[slice]:
 
 def _head_backward(
     hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, into: torch.Tensor
-) -> tuple[torch.Tensor, Any]:
-    """Mean cross-entropy of each model (K,), its gradient for `hidden`, and, added to `into`, for `head`.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean cross-entropy of each model (K,), its gradient for `hidden` and, written to `into`, for `head`.
 
-    For one chunk: p = softmax(h W^T); loss = -log p[target]; then p[target] -= 1 is the gradient of the
-    logits, times 1 / N for the mean, which is applied to the small results instead.
+    With w = exp(h W^T) and s its row sums, the loss is log s - h W_t and its gradients are
+    (w W) / s - W_t for h and w^T (h / s) - onehot^T h for W. Dividing the small factors by s instead of w
+    saves two passes over the logits. Where a logit could overflow, the row's maximum is taken out first.
     """
-    n_tokens = hidden.shape[1]
+    n_models, n_tokens, width = hidden.shape
     hidden_gradient = torch.empty_like(hidden)
-    total = torch.zeros(hidden.shape[0], dtype=torch.float64, device=hidden.device)
-    for part in _chunks(hidden, head.shape[1]):
-        here, wanted = hidden[:, part], targets[:, part, None]
-        share = torch.softmax(torch.bmm(here, head.transpose(1, 2)), dim=2)
-        chosen = share.gather(2, wanted)
-        total -= chosen.float().clamp_min(1e-38).log_().sum(dim=(1, 2), dtype=torch.float64)
-        share.scatter_(2, wanted, chosen - 1.0)
-        hidden_gradient[:, part] = torch.bmm(share, head)
-        into += torch.bmm(share.transpose(1, 2), here)
-    into /= n_tokens
-    return total / n_tokens, hidden_gradient.div_(n_tokens)
+    losses = torch.zeros(n_models, dtype=torch.float64, device=hidden.device)
+    longest = torch.linalg.vector_norm(head, dim=2, dtype=torch.float32).amax(1)
+    for number, part in enumerate(_chunks(hidden, head.shape[1])):
+        here, wanted = hidden[:, part], targets[:, part]
+        weight, shift = _exponentials(here, head, longest)
+        total = _row_sums(weight)
+        answer = head.gather(1, wanted[:, :, None].expand(-1, -1, width))
+        losses += (total.log() + shift - (here.float() * answer).sum(2)).sum(1, dtype=torch.float64)
+        hidden_gradient[:, part] = (torch.bmm(weight, head) / total[:, :, None]).sub_(answer)
+        scaled = (here / total[:, :, None]).to(here.dtype)
+        head_gradient = torch.bmm(weight.transpose(1, 2), scaled)
+        into.add_(head_gradient) if number else into.copy_(head_gradient)
+        for k in range(n_models):
+            into[k].index_add_(0, wanted[k], here[k].float(), alpha=-1.0)
+    into.div_(n_tokens)
+    return losses / n_tokens, hidden_gradient.div_(n_tokens)
+
+
+def _exponentials(
+    hidden: torch.Tensor, head: torch.Tensor, longest: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """exp(h W^T - shift), (K, n, V), and the shift, (K, n), which is 0 unless |h| max|W_v| is large."""
+    logits = torch.bmm(hidden, head.transpose(1, 2))
+    bound = torch.linalg.vector_norm(hidden, dim=2, dtype=torch.float32) * longest[:, None]
+    shift = torch.zeros_like(bound)
+    if bool((bound > SAFE_LOGIT).any()):
+        shift = torch.where(bound > SAFE_LOGIT, logits.amax(2).float(), shift)
+        logits.sub_(shift[:, :, None])
+    return logits.exp_(), shift
+
+
+def _row_sums(weight: torch.Tensor) -> torch.Tensor:
+    """Sums of the last axis in fp32: in bf16 as products with ones over groups, whose results are added in fp32."""
+    n_models, n_rows, size = weight.shape
+    if weight.dtype == torch.float32 or size % SUM_GROUP:
+        return weight.sum(2, dtype=torch.float32)
+    groups = weight.view(n_models, -1, SUM_GROUP)
+    sums = torch.bmm(groups, weight.new_ones(n_models, SUM_GROUP, 1))
+    return sums.view(n_models, n_rows, -1).sum(2, dtype=torch.float32)

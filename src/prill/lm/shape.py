@@ -6,8 +6,8 @@ next size up with the same words:
 
     name    d_model  layers  heads  d_ff   seq_len  N (non-embedding)
     pico         64       2      2   192       256      0.11 M
-    nano        128       2      4   256       256      0.33 M
-    tiny        192       2      4   576       256      0.96 M
+    nano        128       2      2   256       256      0.33 M
+    tiny        192       2      3   576       256      0.96 M
     micro       256       4      4   672       512      3.1  M
     mini        384       6      6  1024       512     10.6  M
     small       512      10      8  1408      1024     32.1  M
@@ -108,8 +108,8 @@ class Rung(NamedTuple):
 
 LADDER: dict[str, Rung] = {
     "pico": Rung(64, 2, 2, 192, 256),
-    "nano": Rung(128, 2, 4, 256, 256),
-    "tiny": Rung(192, 2, 4, 576, 256),
+    "nano": Rung(128, 2, 2, 256, 256),
+    "tiny": Rung(192, 2, 3, 576, 256),
     "micro": Rung(256, 4, 4, 672, 512),
     "mini": Rung(384, 6, 6, 1024, 512),
     "small": Rung(512, 10, 8, 1408, 1024),
