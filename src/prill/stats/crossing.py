@@ -95,7 +95,8 @@ def combine_multiples(ratios: Sequence[Crossing], *, confidence: float = 0.95) -
     if not ratios or len(kinds) > 1:
         return Multiple(value=None, bound="unknown", n_seeds=len(ratios))
     logs = mean_interval([math.log(ratio.n_tokens) for ratio in ratios], confidence=confidence)
-    value, n = math.exp(logs.estimate), len(ratios)
+    is_same = len({ratio.n_tokens for ratio in ratios}) == 1  # then the mean is exact, without logarithms
+    value, n = ratios[0].n_tokens if is_same else math.exp(logs.estimate), len(ratios)
     if kinds:
         return Multiple(value=value, bound=next(iter(kinds)), n_seeds=n)
     if logs.low is None or logs.high is None:
