@@ -62,7 +62,7 @@ def safe_name(text: str) -> str:
     >>> safe_name("code")
     'code'
     >>> safe_name("../Été 2024")
-    'ete-2024-d8cd5ea2'
+    'ete-2024-49679fcc'
     """
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^a-z0-9_]+", "-", ascii_text.lower()).strip("-")[:_MAX_SLUG].strip("-")
