@@ -67,8 +67,7 @@ def take(
             if whole:
                 _resize(driver, width, int(size["height"]), scale)
             elif at:
-                script = "document.documentElement.style.scrollBehavior='auto';document.getElementById(arguments[0]).scrollIntoView()"
-                driver.execute_script(script, at)
+                driver.execute_script("document.getElementById(arguments[0]).scrollIntoView()", at)
             shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
             out.write_bytes(base64.b64decode(shot["data"]))
         finally:

@@ -54,7 +54,7 @@ def log_ticks(values: Sequence[float], low: float, high: float, *, n_most: int =
     """The measured values when they are few and well apart, else 1-2-5 numbers, else powers of ten."""
     distinct = sorted(set(values))
     apart = 0.8 * math.log(high / low) / n_most
-    if len(distinct) <= n_most and all(math.log(b / a) >= apart for a, b in pairwise(distinct)):
+    if 0 < len(distinct) <= n_most and all(math.log(b / a) >= apart for a, b in pairwise(distinct)):
         return distinct
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1, 2, 5), (1, 3), (1,)):

@@ -23,7 +23,7 @@ __all__ = ["histogram", "learning_curves"]
 
 WIDTH, CURVE_HEIGHT, BARS_HEIGHT = 400, 264, 196
 _LEFT, _TOP, _BOTTOM, _RIGHT = 38, 26, 40, 10
-_LETTER = 6.7  # rough width of a letter of a chart label, in units
+_LETTER = 7.5  # rough width of a letter of a chart label, in units
 _LABEL_GAP = 14.0
 
 
@@ -32,8 +32,8 @@ def learning_curves(curves: Sequence[Curve], looks: Mapping[str, Look], *, title
     drawn = [(curve, points) for curve in curves if (points := _finite(curve.points))]
     if not drawn:
         return Markup("")
-    x, y, ticks = _curve_scales(drawn, max(len(_name(looks, curve)) for curve, _ in drawn))
-    parts = [_rows(y), _columns(x, ticks, y.start, [numbers.compact(tick) for tick in ticks])]
+    x, y, ticks = _curve_scales(drawn, looks)
+    parts = [_rows(y, right=x.stop), _columns(x, ticks, y.start, [numbers.compact(tick) for tick in ticks])]
     parts += [_band(points, looks[curve.arm], x, y) for curve, points in drawn]
     parts += [_line(curve, points, looks[curve.arm], x, y) for curve, points in drawn]
     parts += _end_labels(drawn, looks, x, y)
@@ -57,7 +57,7 @@ def histogram(bins: Histogram, *, threshold: float | None, title: str, css: str)
     names = [
         numbers.compact(t) if bins.is_log or max(map(abs, ticks)) >= 1e4 else _fixed(t, digits) for t in ticks
     ]
-    parts = [_rows(y, is_share=True), _columns(x, ticks, y.start, names)]
+    parts = [_rows(y, right=stop, is_share=True), _columns(x, ticks, y.start, names)]
     parts += [element("path", {"class": "pool-area", "d": _steps(bins.edges, shares[0], x, y)})]
     parts += [element("path", {"class": f"kept-area {css}", "d": _steps(bins.edges, shares[1], x, y)})]
     parts += _threshold(threshold, x, y)
@@ -67,7 +67,7 @@ def histogram(bins: Histogram, *, threshold: float | None, title: str, css: str)
 
 
 def _curve_scales(
-    drawn: Sequence[tuple[Curve, list[CurvePoint]]], n_letters: int
+    drawn: Sequence[tuple[Curve, list[CurvePoint]]], looks: Mapping[str, Look]
 ) -> tuple[Scale, Scale, list[float]]:
     every = [point for _, points in drawn for point in points]
     tokens = [float(point.n_tokens) for point in every]
@@ -76,20 +76,26 @@ def _curve_scales(
         low, high = low / 1.5, high * 1.5
     seeds = [seed.bpb for curve, _ in drawn for seed in curve.seeds]
     bounds = [b for p in every for b in (p.mean_bpb, p.low_bpb, p.high_bpb) if b is not None]
-    bottom, top = padded([*bounds, *seeds])
-    right = WIDTH - min(n_letters * _LETTER + 12, 120)
+    bottom, top = padded([*bounds, *seeds], share=0.08)
+    ends = [(points[-1].n_tokens, len(_name(looks, curve)) * _LETTER + 10) for curve, points in drawn]
+    right = min(_room(math.log(end / low) / math.log(high / low), width) for end, width in ends)
     x = Scale(low=low, high=high, start=_LEFT + 10, stop=right, is_log=True)
     y = Scale(low=bottom, high=top, start=CURVE_HEIGHT - _BOTTOM, stop=_TOP)
     return x, y, log_ticks(tokens, low, high)
 
 
-def _rows(y: Scale, *, is_share: bool = False) -> Markup:
+def _room(share: float, label_width: float) -> float:
+    """Right end of the axis that leaves room for a label behind a line that ends at `share` of it."""
+    start = _LEFT + 10
+    return min(WIDTH - _RIGHT, start + (WIDTH - label_width - start) / max(share, 0.01))
+
+
+def _rows(y: Scale, *, right: float, is_share: bool = False) -> Markup:
     ticks = linear_ticks(y.low, y.high, n_about=3 if is_share else 4)
     digits = decimals([100 * tick for tick in ticks]) if is_share else decimals(ticks)
     parts = []
     for tick in ticks:
         height = y(tick)
-        right = WIDTH - (_RIGHT if is_share else 0)
         grid = element("line", {"class": "grid", "x1": _LEFT, "x2": right, "y1": height, "y2": height})
         name = f"{100 * tick:.{digits}f} %" if is_share else f"{tick:.{digits}f}"
         parts += [grid, text(_LEFT - 5, height + 4, name, css="tick", anchor="end")]
@@ -160,7 +166,7 @@ def _end_labels(
                 height = other + _LABEL_GAP
         placed.append((height, left, right))
         parts.append((height, left, arm, name))
-    excess = max(0.0, max(p[0] for p in parts) - (y.start + 2))
+    excess = max(0.0, max(p[0] for p in parts) - (y.start - 7))
     return [
         text(left + 8, h - excess + 4, name, css=f"name {looks[arm].css}") for h, left, arm, name in parts
     ]
@@ -172,16 +178,21 @@ def _threshold(threshold: float | None, x: Scale, y: Scale) -> list[Markup]:
     place = x(threshold)
     anchor, shift = ("end", -5) if place > WIDTH / 2 else ("start", 5)
     line = element("line", {"class": "threshold", "x1": place, "x2": place, "y1": y.start, "y2": _TOP - 8})
-    label = f"threshold {numbers.plain(threshold)}"
+    label = f"threshold {numbers.score(threshold)}"
     return [line, text(place + shift, _TOP - 1, label, css="name ink", anchor=anchor)]
 
 
 def _steps(edges: Sequence[float], shares: Sequence[float], x: Scale, y: Scale) -> str:
-    """Outline of a histogram: up, across and down every bin, closed on the base line."""
-    outline = [(x(edges[0]), y(0))]
-    for left, right, share in zip(edges, edges[1:], shares, strict=False):
-        outline += [(x(left), y(share)), (x(right), y(share))]
-    return line_path([*outline, (x(edges[-1]), y(0))], closed=True)
+    """Outline of a histogram; bins without a document leave a gap, so that no line runs along the base."""
+    paths: list[str] = []
+    outline: list[tuple[float, float]] = []
+    for left, right, share in (*zip(edges, edges[1:], shares, strict=False), (edges[-1], edges[-1], 0.0)):
+        if share > 0:
+            outline += [(x(left), y(share)), (x(right), y(share))]
+        elif outline:
+            paths.append(line_path([(outline[0][0], y.start), *outline, (outline[-1][0], y.start)]))
+            outline = []
+    return "".join(paths)
 
 
 def _picture(height: int, said: str, parts: Sequence[Markup]) -> Markup:
@@ -226,5 +237,5 @@ def _spoken_bins(bins: Histogram, threshold: float | None) -> str:
     counts = (
         f"{numbers.count(sum(bins.pool))} {bins.counted} in the pool, {numbers.count(sum(bins.kept))} kept"
     )
-    line = "" if threshold is None else f"; threshold {numbers.plain(threshold)}"
+    line = "" if threshold is None else f"; threshold {numbers.score(threshold)}"
     return f"{counts}, {ends}{line}."

@@ -8,7 +8,19 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["compact", "count", "difference", "interval", "loss", "percent", "plain", "power", "ratio", "size"]
+__all__ = [
+    "compact",
+    "count",
+    "difference",
+    "interval",
+    "loss",
+    "percent",
+    "plain",
+    "power",
+    "ratio",
+    "score",
+    "size",
+]
 
 NBSP = "\u00a0"
 _DASH = "–"
@@ -56,6 +68,16 @@ def plain(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return _odd(value)
     return f"{value:.4g}".replace("-", "−") if value else "0"
+
+
+def score(value: float | None) -> str:
+    """A score with four decimals, since neighbours at the line differ late; a large one with fewer."""
+    if value is None or not math.isfinite(value):
+        return _odd(value)
+    if abs(value) >= 1e6:
+        return power(value)
+    digits = 4 if abs(value) < 100 else 1
+    return f"{value:,.{digits}f}".replace("-", "−")
 
 
 def percent(share: float | None) -> str:

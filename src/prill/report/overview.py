@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prill.report.model import Effect, Finding, ReportData, TargetReport, Verdict
+from prill.report import numbers
+from prill.report.model import Arm, Effect, Finding, ReportData, TargetReport, Verdict
 
-__all__ = ["Comparison", "Headline", "comparisons", "headline", "primary_effect"]
+__all__ = ["Comparison", "Headline", "comparisons", "headline", "is_headline", "primary_effect", "spoken"]
 
 _ONE = {
     Verdict.BETTER: "{arm} is better than {control} for {target}",
@@ -52,6 +53,18 @@ class Comparison:
     control: str
     finding: Finding | None
     effect: Effect | None
+
+
+def spoken(arm: Arm) -> str:
+    """The label within a sentence: `random` for a control called `Random`; proper names stay."""
+    label = arm.label
+    is_word = arm.role != "candidate" and label[1:] == label[1:].lower()
+    return label[:1].lower() + label[1:] if is_word else label
+
+
+def is_headline(data: ReportData, arm: str, control: str) -> bool:
+    """Whether a comparison answers the question itself: a candidate against a control."""
+    return data.arm(arm).role == "candidate" and data.arm(control).role == "control"
 
 
 def comparisons(data: ReportData) -> list[Comparison]:
@@ -104,18 +117,15 @@ def headline(data: ReportData) -> Headline:
 
 def _headline_findings(data: ReportData) -> list[tuple[str, Finding]]:
     every = [(target.name, finding) for target in data.targets for finding in target.findings]
-    roles = {arm.name: arm.role for arm in data.arms}
     chosen = [
-        (target, finding)
-        for target, finding in every
-        if roles[finding.arm] == "candidate" and roles[finding.control] == "control"
+        (target, finding) for target, finding in every if is_headline(data, finding.arm, finding.control)
     ]
     return chosen or every
 
 
 def _pair_headline(data: ReportData, pair: Sequence[tuple[str, Finding]]) -> tuple[str, list[str]]:
     target, finding = pair[0]
-    names = {"arm": data.arm(finding.arm).label, "control": data.arm(finding.control).label}
+    names = {"arm": data.arm(finding.arm).label, "control": spoken(data.arm(finding.control))}
     if len(pair) == 1:
         return _upper(_ONE[finding.verdict].format(target=target, **names)), [finding.sentence]
     counts = Counter(finding.verdict for _, finding in pair)
@@ -127,8 +137,26 @@ def _pair_headline(data: ReportData, pair: Sequence[tuple[str, Finding]]) -> tup
         for verdict in Verdict
         if counts[verdict] and verdict != lead
     ]
-    title = _upper(_MANY[lead].format(n=n, **names))
-    return title, [_upper("; ".join(rest)) + "."] if rest else []
+    lede = [_upper("; ".join(rest)) + "."] if rest else []
+    if size := _effect_range(data, finding, {t for t, f in pair if f.verdict == lead}, lead):
+        lede.insert(0, size)
+    return _upper(_MANY[lead].format(n=n, **names)), lede
+
+
+def _effect_range(data: ReportData, finding: Finding, targets: set[str], lead: Verdict) -> str | None:
+    """How much better or worse, over the targets the headline counts."""
+    if lead not in (Verdict.BETTER, Verdict.WORSE):
+        return None
+    effects = [primary_effect(t, finding.arm, finding.control) for t in data.targets if t.name in targets]
+    sizes = sorted(abs(effect.difference_bpb) for effect in effects if effect is not None)
+    tokens = {effect.n_tokens for effect in effects if effect is not None}
+    if not sizes:
+        return None
+    first, last = f"{sizes[0]:.2f}", f"{sizes[-1]:.2f}"
+    much = first if first == last else f"{first} to {last}"
+    less = "less" if lead == Verdict.BETTER else "more"
+    after = f" after {numbers.compact(tokens.pop())} training tokens each" if len(tokens) == 1 else ""
+    return f"Its models need {much} bits per byte {less} on held-out text of the target{after}."
 
 
 def _which(pair: Sequence[tuple[str, Finding]], verdict: Verdict) -> str:

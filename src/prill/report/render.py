@@ -22,6 +22,7 @@ from prill.errors import InternalError
 from prill.report import numbers
 from prill.report.harmless import harmless
 from prill.report.model import ReportData, SampleDocument, SampleGroup, TargetReport
+from prill.report.overview import spoken
 from prill.report.view import Limits, PageView, page_view
 from prill.run.atomic import atomic_path
 
@@ -102,8 +103,9 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shown = ("compact", "count", "difference", "interval", "loss", "percent", "plain", "power", "size")
+    shown = ("compact", "count", "difference", "interval", "loss", "percent", "power", "score", "size")
     environment.filters |= {name: getattr(numbers, name) for name in shown}
+    environment.filters["spoken"] = spoken
     environment.filters["percent_whole"] = partial("{:.0%}".format)
     return environment
 

@@ -25,11 +25,11 @@ from prill.report.model import (
     SourceShare,
     TargetReport,
 )
-from prill.report.overview import Comparison, Headline, comparisons, headline
+from prill.report.overview import Comparison, Headline, comparisons, headline, is_headline, spoken
 
 __all__ = ["Limits", "PageView", "page_view"]
 
-_ROWS_IN_ONE_PLOT = 40
+_ROWS_IN_ONE_PLOT = 60
 _OPEN_TARGETS = 4
 _GROUP_TITLES = {
     "above": ("Just above the line", "The last documents that were kept."),
@@ -107,6 +107,7 @@ class SampleView:
     anchor: str
     document: SampleDocument
     is_cut: bool
+    is_laid_out: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,19 +175,34 @@ def page_view(data: ReportData, limits: Limits) -> PageView:
 
 
 def _overview(data: ReportData, look: Mapping[str, Look]) -> list[Forest]:
+    """The plot of the headline's comparisons; any others folded below it, as are plots too long for one."""
     rows = comparisons(data)
-    if len(rows) <= _ROWS_IN_ONE_PLOT:
-        return [_overview_forest(rows, data, look, caption="")] if rows else []
+    first = [row for row in rows if is_headline(data, row.arm, row.control)]
+    if len(data.targets) == 1 or not first:
+        first = rows
+    others = [row for row in rows if row not in first]
+    forests = []
+    for group, caption in ((first, ""), (others, "Other comparisons")):
+        if 0 < len(group) <= _ROWS_IN_ONE_PLOT:
+            forests.append(_overview_forest(group, data, look, caption=caption, is_open=not caption))
+        elif group:
+            forests += _split_overview(group, data, look, is_open=not caption)
+    return forests
+
+
+def _split_overview(
+    rows: Sequence[Comparison], data: ReportData, look: Mapping[str, Look], *, is_open: bool
+) -> list[Forest]:
     pairs = dict.fromkeys((row.arm, row.control) for row in rows)
     return [
         _overview_forest(
-            [row for row in rows if (row.arm, row.control) == (arm, control)],
+            [row for row in rows if (row.arm, row.control) == pair],
             data,
             look,
-            caption=f"{look[arm].label} against {look[control].label}",
-            is_open=index == 0,
+            caption=f"{look[pair[0]].label} against {spoken(data.arm(pair[1]))}",
+            is_open=is_open and index == 0,
         )
-        for index, (arm, control) in enumerate(pairs)
+        for index, pair in enumerate(pairs)
     ]
 
 
@@ -203,7 +219,7 @@ def _overview_forest(
     is_one_target = len(data.targets) == 1
     shown = []
     for index, row in enumerate(rows):
-        pair = f"{look[row.arm].label} against {look[row.control].label}"
+        pair = f"{look[row.arm].label} against {spoken(data.arm(row.control))}"
         is_repeat = index > 0 and rows[index - 1].anchor == row.anchor
         label = pair if is_one_target else "" if is_repeat else row.target
         sublabel = "" if is_one_pair or is_one_target else pair
@@ -251,7 +267,7 @@ def _target_view(
         is_open=len(data.targets) <= _OPEN_TARGETS,
         is_detailed=is_detailed,
         figures=tuple(_figures(target, look)) if is_detailed else (),
-        forest=_target_forest(target, anchor, look),
+        forest=_target_forest(target, anchor, look, data),
         audits=tuple(_audits(target, look, data, limits)) if is_detailed else (),
         groups=tuple(_groups(target, anchor, look, limits)) if is_detailed else (),
     )
@@ -267,7 +283,9 @@ def _figures(target: TargetReport, look: Mapping[str, Look]) -> list[Figure]:
     return figures
 
 
-def _target_forest(target: TargetReport, anchor: str, look: Mapping[str, Look]) -> Forest | None:
+def _target_forest(
+    target: TargetReport, anchor: str, look: Mapping[str, Look], data: ReportData
+) -> Forest | None:
     if not target.effects:
         return None
     scale = forest_scale(target.effects)
@@ -286,7 +304,7 @@ def _target_forest(target: TargetReport, anchor: str, look: Mapping[str, Look]) 
             finding=finding if decides else None,
             effect=effect,
         )
-        pair = f"{look[effect.arm].label} against {look[effect.control].label}"
+        pair = f"{look[effect.arm].label} against {spoken(data.arm(effect.control))}"
         sublabel = f"{places[effect.eval_set]}, {numbers.compact(effect.n_tokens)} tokens"
         rows.append(_effect_row(row, pair, sublabel, look, scale, anchor=None))
     return _forest(f"Differences for {target.name}", rows, scale)
@@ -357,7 +375,10 @@ def _groups(
         shown = group.documents[: limits.n_documents]
         documents = tuple(
             SampleView(
-                anchor=f"{anchor}-d{n_before + index}", document=document, is_cut=_is_cut(document, limits)
+                anchor=f"{anchor}-d{n_before + index}",
+                document=document,
+                is_cut=_is_cut(document, limits),
+                is_laid_out=_is_laid_out(document.text),
             )
             for index, document in enumerate(shown, start=1)
         )
@@ -375,3 +396,12 @@ def _groups(
 def _is_cut(document: SampleDocument, limits: Limits) -> bool:
     """Whether the page shows less than the whole text, whoever cut it."""
     return document.text.endswith("…") or (document.n_chars or 0) > limits.n_chars
+
+
+def _is_laid_out(text: str) -> bool:
+    """Whether line breaks and indents carry meaning (code, tables), so that equal widths read better."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    marked = sum(
+        line.startswith((" ", "\t")) or line.rstrip().endswith(("{", "}", ";", "|", "):")) for line in lines
+    )
+    return len(lines) > 3 and marked > 0.3 * len(lines)

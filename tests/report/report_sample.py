@@ -69,10 +69,10 @@ SOURCES = (
     "specs",
     "web",
 )
-WORDS = (
-    "the of and to in that it was with as his on be at by had not are but from or have an they which one you "
-    "were all her she there would their we him been has when who will no more if out so said what up its about "
-    "river stone window morning letter sea captain horse garden winter answer silence road lantern harbour"
+WORDS = (  # noqa: SIM905
+    "the of and to in that it was with as his on be at by had not are but from or have an they which one "
+    "you were all her she there would their we him been has when who will no more if out so said what up its "
+    "about river stone window morning letter sea captain horse garden winter answer silence road lantern"
 ).split()
 ARMS = (
     Arm(
@@ -91,7 +91,7 @@ ARMS = (
         name="truth",
         label="Planted truth",
         role="reference",
-        description="The documents known to belong to the target. Shows what is possible; no real pool has it.",
+        description="The documents known to belong to the target. What is possible at best.",
     ),
 )
 
@@ -134,10 +134,11 @@ def sample_report(n_targets: int = 4, n_documents: int = 6) -> ReportData:
             MethodNote(
                 name="dsir",
                 title="Importance resampling on hashed n-grams",
-                paper="Xie et al. 2023, Data Selection for Language Models via Importance Resampling, arXiv:2302.03169",
+                paper="Xie et al. 2023, Data Selection for Language Models via Importance Resampling, "
+                "arXiv:2302.03169",
                 formula="score(d) = 1/|d| · Σ over n-grams g of d:  log p_target(h(g)) − log p_pool(h(g))",
-                summary="A document scores high when its words and word pairs are frequent in the target sample "
-                "and rare in the pool.",
+                summary="A document scores high when its words and word pairs are frequent in the target "
+                "sample and rare in the pool.",
                 assumptions=("The target sample is representative.", "Word pairs carry what matters."),
                 deviations=("The mean over n-grams instead of the sum, so that length does not decide.",),
             ),
@@ -171,7 +172,8 @@ def sample_report(n_targets: int = 4, n_documents: int = 6) -> ReportData:
             Fact(label="Python", value="3.11"),
         ),
         seeds=(0, 1, 2),
-        recipe_text="corpus:\n  paths: [corpus/*.parquet]\ntargets:\n  fiction: targets/fiction.jsonl\nbudget: 500k tokens\n",
+        recipe_text="corpus:\n  paths: [corpus/*.parquet]\ntargets:\n  fiction: targets/fiction.jsonl\n"
+        "budget: 500k tokens\n",
         repeat_command="prill run four-targets.yaml --out runs/four-targets",
         repeat_notes=(
             "The same inputs, recipe and version give the same bytes on any machine of the same kind.",
@@ -185,13 +187,14 @@ def _target(name: str, index: int, n_documents: int) -> TargetReport:
     against_random, against_truth = _effects(name, rng)
     return TargetReport(
         name=shown,
-        description=f"Held-out half of the {shown.replace('_', ' ')} sample; the other half was shown to the method.",
+        description=f"Held-out half of the {shown.replace('_', ' ')} sample; the method saw the other half.",
         findings=_findings(shown, against_random, against_truth),
         curves=_curves(name, rng),
         effects=(against_random, against_truth, _rest_effect(rng)),
         tokens_to_match=(
             "At 250,000 tokens DSIR is where random arrives after about 2.9 M tokens: 11 times fewer.",
-            "At 500,000 tokens random does not arrive within the 8 M tokens measured: more than 16 times fewer.",
+            "At 500,000 tokens random does not arrive within the 8 M tokens measured: more than 16 times "
+            "fewer.",
         ),
         selections=(_audit("dsir", name, rng), _audit("random", name, rng)),
         samples=tuple(_samples(kind, name, n_documents, rng) for kind in ("above", "below", "random")),
@@ -242,8 +245,8 @@ def _rest_effect(rng: np.random.Generator) -> Effect:
 def _findings(name: str, first: Effect, second: Effect) -> tuple[Finding, ...]:
     is_decided = second.low_bpb is not None and second.low_bpb > 0
     sentence = (
-        f"After equal training, DSIR's choice leaves {-first.difference_bpb:.2f} bits per byte less than a random "
-        f"one on held-out {name.replace('_', ' ')}."
+        f"After equal training, DSIR's choice leaves {-first.difference_bpb:.2f} bits per byte less than "
+        f"a random one on held-out {name.replace('_', ' ')}."
     )
     return (
         Finding(
@@ -314,7 +317,7 @@ def _audit(arm: str, name: str, rng: np.random.Generator) -> SelectionAudit:
     sources = []
     for i, source in enumerate(SOURCES):
         n = int(rng.integers(400, 2_300))
-        kept = int(n * (0.31 if i == favoured and arm == "dsir" else 0.004 if arm == "dsir" else 0.035))
+        kept = int(n * (0.14 if i == favoured and arm == "dsir" else 0.004 if arm == "dsir" else 0.017))
         sources.append(
             SourceShare(
                 source=source,
@@ -327,7 +330,7 @@ def _audit(arm: str, name: str, rng: np.random.Generator) -> SelectionAudit:
     n_documents, n_tokens = sum(s.n_documents_kept for s in sources), sum(s.n_tokens_kept for s in sources)
     return SelectionAudit(
         arm=arm,
-        budget="500,000 tokens",
+        budget=f"{n_tokens + 412:,} tokens",
         n_documents_candidates=sum(s.n_documents_pool for s in sources),
         n_tokens_candidates=sum(s.n_tokens_pool for s in sources),
         n_documents_kept=n_documents,
