@@ -183,7 +183,7 @@ def test_a_stream_cut_anywhere_never_looks_like_its_end(tmp_path: Path, suffix: 
         if length == len(first):  # a whole file of one stream: only the content hash can tell
             assert len(texts_of(opened(path))) == 20
             continue
-        with pytest.raises(DataError, match="cut|empty|gzip or zstd|one JSON object a line"):
+        with pytest.raises(DataError, match=r"cut|empty|gzip or zstd|one JSON object a line"):
             texts_of(opened(path, on_bad="quarantine"))
 
 
