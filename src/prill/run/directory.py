@@ -28,6 +28,7 @@ from prill.run.marker import (
     drift_error,
     read_index,
     read_marker,
+    remove_index,
     write_index,
     write_marker,
 )
@@ -83,7 +84,9 @@ class RunDirectory:
         with machine_errors(path):
             sweep(path)
         if stored is None or changes:
-            write_index(path, [])
+            remove_index(
+                path
+            )  # before the marker: a kill in between must not leave a new recipe with old steps
             write_marker(path, recipe, prill=prill.__version__)
         run = cls(path, recipe, lock=lock, steps=read_index(path))
         run.changes = tuple(changes)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from prill.errors import DataError, PrillError, Problem, RecipeError, printable
-from prill.run.atomic import TEMPORARY_PREFIX, atomic_write, machine_errors
+from prill.run.atomic import TEMPORARY_PREFIX, atomic_write, machine_errors, sync_folder
 from prill.run.fingerprint import canonical_json
 from prill.run.lock import LOCK_NAME
 from prill.run.record import RECORD_NAME, read_sealed, sealed_json
@@ -28,6 +28,7 @@ __all__ = [
     "drift_error",
     "read_index",
     "read_marker",
+    "remove_index",
     "write_index",
     "write_marker",
 ]
@@ -54,9 +55,9 @@ def check_folder(path: Path, *, accept_changes: bool) -> None:
             raise RecipeError(
                 "expected a folder for the run, found a file", where=str(path), hint="name another folder"
             )
-        if not path.is_dir() or (path / MARKER_NAME).exists():
-            return
-        names = sorted(p.name for p in path.iterdir())
+        names = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
+    if MARKER_NAME in names:
+        return
     others = [n for n in names if n != LOCK_NAME and not n.startswith(TEMPORARY_PREFIX)]
     if not others:
         return
@@ -108,6 +109,13 @@ def write_index(folder: Path, steps: Sequence[str]) -> None:
     """Write the folder names of the steps that belong to the current recipe, in order."""
     content = {"format": _INDEX_FORMAT, "format_version": _FORMAT_VERSION, "steps": list(steps)}
     atomic_write(folder / INDEX_NAME, sealed_json(content))
+
+
+def remove_index(folder: Path) -> None:
+    """Forget which steps belong to the current recipe."""
+    with machine_errors(folder):
+        (folder / INDEX_NAME).unlink(missing_ok=True)
+        sync_folder(folder)
 
 
 def read_index(folder: Path) -> list[str]:
