@@ -41,7 +41,7 @@ def test_many_targets_are_counted_and_exceptions_named():
 
 def test_all_targets_of_one_verdict_leave_no_exception():
     assert headline(report(C, C)) == headline(report(C, C))
-    assert headline(report(C, C)).title == "We cannot tell DSIR from random for all 2 targets"
+    assert headline(report(C, C)).title == "We cannot tell DSIR from random for both targets"
     assert headline(report(C, C)).lede == ()
 
 
@@ -84,3 +84,38 @@ def test_every_finding_keeps_its_row_with_or_without_an_effect():
     rows = comparisons(report(B, C))
     assert [(row.target, row.effect) for row in rows] == [("A", None), ("B", None)]
     assert [row.anchor for row in rows] == ["t1", "t2"]
+
+
+def test_many_arms_are_counted_and_named():
+    arms = (
+        Arm(name="random", label="Random", role="control"),
+        *(Arm(name=n, label=n.upper()) for n in "xyz"),
+    )
+    verdicts = {"x": (B, B), "y": (B, C), "z": (W, N)}
+    targets = tuple(
+        TargetReport(
+            name=f"T{i}",
+            findings=tuple(
+                Finding(arm=arm, control="random", verdict=pair[i], sentence="s")
+                for arm, pair in verdicts.items()
+            ),
+        )
+        for i in range(2)
+    )
+    top = headline(ReportData(title="t", recipe="r", targets=targets, arms=arms))
+    assert top.title == "1 of 3 choices is better than random for both targets"
+    assert top.lede == ("Better for both targets: X.", "Better for some targets only: Y.")
+
+
+def test_two_arms_are_told_one_after_the_other():
+    arms = (
+        Arm(name="random", label="Random", role="control"),
+        Arm(name="x", label="X"),
+        Arm(name="y", label="Y"),
+    )
+    findings = tuple(
+        Finding(arm=a, control="random", verdict=v, sentence="s") for a, v in (("x", B), ("y", C))
+    )
+    data = ReportData(title="t", recipe="r", targets=(TargetReport(name="T", findings=findings),), arms=arms)
+    assert headline(data).title == "X is better than random for T"
+    assert headline(data).lede == ("s", "We cannot tell whether Y is better than random for T.")

@@ -19,7 +19,7 @@ class Terminal(io.StringIO):
 
 def test_plain_summary_names_every_verdict_once():
     text = plain_summary(sample_report(2), report="runs/x/report.html")
-    assert text.splitlines()[0] == "DSIR is better than random for all 2 targets."
+    assert text.splitlines()[0] == "DSIR is better than random for both targets."
     assert "fiction     DSIR against random         better       -0.567         -0.630 to -0.504" in text
     assert text.rstrip().endswith("report: runs/x/report.html")
     assert "\x1b" not in text

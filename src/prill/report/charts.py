@@ -152,24 +152,40 @@ def _line(curve: Curve, points: Sequence[CurvePoint], look: Look, x: Scale, y: S
 def _end_labels(
     drawn: Sequence[tuple[Curve, list[CurvePoint]]], looks: Mapping[str, Look], x: Scale, y: Scale
 ) -> list[Markup]:
-    """Names at the ends of the lines, pushed apart where they would touch."""
+    """Names at the ends of the lines, pushed apart where they would touch; a line leads to a moved one."""
     ends = sorted(
-        (y(points[-1].mean_bpb), x(points[-1].n_tokens), curve.arm, _name(looks, curve))
+        (x(points[-1].n_tokens), y(points[-1].mean_bpb), looks[curve.arm].css, _name(looks, curve))
         for curve, points in drawn
     )
-    placed: list[tuple[float, float, float]] = []  # y, left, right
+    parts: list[Markup] = []
+    column: list[tuple[float, float, str, str]] = []
+    right = 0.0
+    for end in ends:
+        if column and end[0] > right:
+            parts += _label_column(column, y.start - 7)
+            column = []
+        column.append(end)
+        right = max(right, end[0] + 8 + len(end[3]) * _LETTER)
+    return parts + _label_column(column, y.start - 7)
+
+
+def _label_column(column: Sequence[tuple[float, float, str, str]], bottom: float) -> list[Markup]:
+    """Labels that share a place on the horizontal axis, from top to bottom."""
+    ordered = sorted(column, key=lambda end: end[1])
+    heights = [end[1] for end in ordered]
+    for i in range(1, len(heights)):
+        heights[i] = max(heights[i], heights[i - 1] + _LABEL_GAP)
+    heights[-1] = min(heights[-1], bottom)
+    for i in range(len(heights) - 2, -1, -1):
+        heights[i] = min(heights[i], heights[i + 1] - _LABEL_GAP)
     parts = []
-    for height, left, arm, name in ends:
-        right = left + 8 + len(name) * _LETTER
-        for other, begin, end in placed:
-            if begin < right and left < end and height < other + _LABEL_GAP:
-                height = other + _LABEL_GAP
-        placed.append((height, left, right))
-        parts.append((height, left, arm, name))
-    excess = max(0.0, max(p[0] for p in parts) - (y.start - 7))
-    return [
-        text(left + 8, h - excess + 4, name, css=f"name {looks[arm].css}") for h, left, arm, name in parts
-    ]
+    for (left, end, css, name), height in zip(ordered, heights, strict=True):
+        is_moved = abs(height - end) > _LABEL_GAP / 2
+        if is_moved:
+            leader = line_path([(left + 5, end), (left + 14, height)])
+            parts.append(element("path", {"class": f"leader {css}", "d": leader}))
+        parts.append(text(left + (17 if is_moved else 8), height + 4, name, css=f"name {css}"))
+    return parts
 
 
 def _threshold(threshold: float | None, x: Scale, y: Scale) -> list[Markup]:

@@ -7,7 +7,7 @@ left to the evidence below. It never says more than the verdicts: every target i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from prill.report import numbers
@@ -33,6 +33,8 @@ _REST = {
     Verdict.NO_DIFFERENCE: "no difference for {n}",
     Verdict.CANNOT_TELL: "undecided for {n}",
 }
+
+_PAIRS_IN_WORDS = 2  # more arms than this are counted, not told one by one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,14 +107,48 @@ def headline(data: ReportData) -> Headline:
     by_pair: dict[tuple[str, str], list[tuple[str, Finding]]] = {}
     for target, finding in findings:
         by_pair.setdefault((finding.arm, finding.control), []).append((target, finding))
+    if len(by_pair) > _PAIRS_IN_WORDS:
+        return _ranking(data, by_pair)
     first, *others = by_pair.values()
     title, lede = _pair_headline(data, first)
-    for pair in others[:3]:
-        other_title, other_lede = _pair_headline(data, pair)
-        lede += [f"{other_title}.", *other_lede]
-    if len(others) > 3:
-        lede.append(f"{len(others) - 3} more comparisons are below.")
+    for pair in others:
+        other_title, _ = _pair_headline(data, pair)
+        lede.append(f"{other_title}.")
     return Headline(title=title, lede=tuple(lede))
+
+
+def _ranking(data: ReportData, by_pair: Mapping[tuple[str, str], Sequence[tuple[str, Finding]]]) -> Headline:
+    """Many arms: how many are better everywhere, and which are better here and there."""
+    everywhere: list[str] = []
+    somewhere: list[str] = []
+    for (arm, _), pair in by_pair.items():
+        n_better = sum(finding.verdict == Verdict.BETTER for _, finding in pair)
+        label = data.arm(arm).label
+        if n_better:
+            (everywhere if n_better == len(pair) else somewhere).append(label)
+    controls = dict.fromkeys(spoken(data.arm(control)) for _, control in by_pair)
+    against = next(iter(controls)) if len(controls) == 1 else "their controls"
+    where = (
+        f"for {data.targets[0].name}" if len(data.targets) == 1 else f"for {_all_targets(len(data.targets))}"
+    )
+    n_all = len(by_pair)
+    count = "None" if not everywhere else "All" if len(everywhere) == n_all else str(len(everywhere))
+    verb = "is" if len(everywhere) < 2 else "are"
+    title = f"{count} of {n_all} choices {verb} better than {against} {where}"
+    lede = [f"Better {where}: {_list(everywhere)}."] if everywhere else []
+    lede += [f"Better for some targets only: {_list(somewhere)}."] if somewhere else []
+    return Headline(title=title, lede=tuple(lede))
+
+
+def _all_targets(n_targets: int) -> str:
+    return "both targets" if n_targets == 2 else f"all {n_targets} targets"
+
+
+def _list(names: Sequence[str], *, n_most: int = 8) -> str:
+    shown = list(names[:n_most])
+    if len(names) > n_most:
+        shown.append(f"{len(names) - n_most} more")
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
 def _headline_findings(data: ReportData) -> list[tuple[str, Finding]]:
@@ -131,7 +167,7 @@ def _pair_headline(data: ReportData, pair: Sequence[tuple[str, Finding]]) -> tup
     counts = Counter(finding.verdict for _, finding in pair)
     lead = max(Verdict, key=lambda verdict: counts[verdict])
     n_all = len(pair)
-    n = f"all {n_all} targets" if counts[lead] == n_all else f"{counts[lead]} of {n_all} targets"
+    n = _all_targets(n_all) if counts[lead] == n_all else f"{counts[lead]} of {n_all} targets"
     rest = [
         _REST[verdict].format(n=_which(pair, verdict))
         for verdict in Verdict
@@ -161,9 +197,7 @@ def _effect_range(data: ReportData, finding: Finding, targets: set[str], lead: V
 
 def _which(pair: Sequence[tuple[str, Finding]], verdict: Verdict) -> str:
     names = [target for target, finding in pair if finding.verdict == verdict]
-    if len(names) > 3:
-        return f"{len(names)} targets"
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return f"{len(names)} targets" if len(names) > 3 else _list(names)
 
 
 def _upper(sentence: str) -> str:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from prill.report import numbers
-from prill.report.charts import histogram, learning_curves
-from prill.report.forest import ForestScale, forest_axis, forest_row, forest_scale, share_bars
+from prill.report.charts import learning_curves
+from prill.report.forest import ForestScale, forest_axis, forest_row, forest_scale
+from prill.report.kept import AuditView, audit_views
 from prill.report.look import Look, looks
 from prill.report.model import (
     Curve,
@@ -21,8 +22,6 @@ from prill.report.model import (
     Finding,
     ReportData,
     SampleDocument,
-    SelectionAudit,
-    SourceShare,
     TargetReport,
 )
 from prill.report.overview import Comparison, Headline, comparisons, headline, is_headline, spoken
@@ -71,33 +70,8 @@ class Forest:
     rows: tuple[EffectRow, ...]
     axis: Markup
     has_noise: bool
+    n_missed: int  # intervals that miss the truth by chance, if every interval keeps its confidence
     is_open: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourceRow:
-    """One source in the pool and kept; shares are of tokens."""
-
-    name: str
-    pool_share: float
-    kept_share: float
-    ratio: str
-    n_documents_pool: int
-    n_documents_kept: int
-    n_tokens_kept: int
-    bars: Markup
-
-
-@dataclass(frozen=True, kw_only=True)
-class AuditView:
-    """What one arm kept, ready to be shown."""
-
-    audit: SelectionAudit
-    look: Look
-    is_open: bool
-    scores: Markup
-    lengths: Markup
-    sources: tuple[SourceRow, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,8 +225,14 @@ def _effect_row(
 
 def _forest(caption: str, rows: Sequence[EffectRow], scale: ForestScale, *, is_open: bool = True) -> Forest:
     has_noise = any(row.effect is not None and row.effect.noise_floor_bpb for row in rows)
+    n_missed = round(sum(1 - row.effect.level for row in rows if row.effect is not None))
     return Forest(
-        caption=caption, rows=tuple(rows), axis=forest_axis(scale), has_noise=has_noise, is_open=is_open
+        caption=caption,
+        rows=tuple(rows),
+        axis=forest_axis(scale),
+        has_noise=has_noise,
+        n_missed=n_missed,
+        is_open=is_open,
     )
 
 
@@ -268,7 +248,9 @@ def _target_view(
         is_detailed=is_detailed,
         figures=tuple(_figures(target, look)) if is_detailed else (),
         forest=_target_forest(target, anchor, look, data),
-        audits=tuple(_audits(target, look, data, limits)) if is_detailed else (),
+        audits=tuple(audit_views(target, look, data, n_drawn=limits.n_drawn, n_sources=limits.n_sources))
+        if is_detailed
+        else (),
         groups=tuple(_groups(target, anchor, look, limits)) if is_detailed else (),
     )
 
@@ -308,62 +290,6 @@ def _target_forest(
         sublabel = f"{places[effect.eval_set]}, {numbers.compact(effect.n_tokens)} tokens"
         rows.append(_effect_row(row, pair, sublabel, look, scale, anchor=None))
     return _forest(f"Differences for {target.name}", rows, scale)
-
-
-def _audits(
-    target: TargetReport, look: Mapping[str, Look], data: ReportData, limits: Limits
-) -> Iterable[AuditView]:
-    for index, audit in enumerate(target.selections):
-        arm, name = look[audit.arm], f"{look[audit.arm].label} for {target.name}"
-        is_drawn = index < limits.n_drawn
-        scores = lengths = Markup("")
-        if is_drawn and audit.scores is not None:
-            title = f"Scores, {name}"
-            scores = histogram(audit.scores, threshold=audit.threshold, title=title, css=arm.css)
-        if is_drawn and audit.lengths is not None:
-            lengths = histogram(audit.lengths, threshold=None, title=f"Lengths, {name}", css=arm.css)
-        yield AuditView(
-            audit=audit,
-            look=arm,
-            is_open=data.arm(audit.arm).role == "candidate" and index < 2,
-            scores=scores,
-            lengths=lengths,
-            sources=tuple(_sources(audit.by_source, arm.css, limits.n_sources)) if is_drawn else (),
-        )
-
-
-def _sources(shares: Sequence[SourceShare], css: str, n_most: int) -> list[SourceRow]:
-    """Sources with most kept tokens first; the tail is added up in one row, so that shares sum to one."""
-    ordered = sorted(shares, key=lambda s: (-s.n_tokens_kept, -s.n_tokens_pool, s.source or ""))
-    if len(ordered) > n_most:
-        ordered = [*ordered[: n_most - 1], _together(ordered[n_most - 1 :])]
-    pool = sum(s.n_tokens_pool for s in ordered) or 1
-    kept = sum(s.n_tokens_kept for s in ordered) or 1
-    top = max((max(s.n_tokens_pool / pool, s.n_tokens_kept / kept) for s in ordered), default=1.0)
-    return [_source_row(s, s.n_tokens_pool / pool, s.n_tokens_kept / kept, top, css) for s in ordered]
-
-
-def _source_row(s: SourceShare, pool: float, kept: float, top: float, css: str) -> SourceRow:
-    return SourceRow(
-        name="not stated" if s.source is None else s.source or "(empty name)",
-        pool_share=pool,
-        kept_share=kept,
-        ratio=numbers.ratio(kept, pool),
-        n_documents_pool=s.n_documents_pool,
-        n_documents_kept=s.n_documents_kept,
-        n_tokens_kept=s.n_tokens_kept,
-        bars=share_bars(pool, kept, top, css),
-    )
-
-
-def _together(tail: Sequence[SourceShare]) -> SourceShare:
-    return SourceShare(
-        source=f"{len(tail)} more sources",
-        n_documents_pool=sum(s.n_documents_pool for s in tail),
-        n_tokens_pool=sum(s.n_tokens_pool for s in tail),
-        n_documents_kept=sum(s.n_documents_kept for s in tail),
-        n_tokens_kept=sum(s.n_tokens_kept for s in tail),
-    )
 
 
 def _groups(
