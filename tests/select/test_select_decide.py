@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -118,7 +119,9 @@ def test_choice_equals_a_plain_sort(
     assert (
         sum(decision.audit[g]["documents"] for g in groups) == decision.audit["candidates"]["documents"] == n
     )
-    json.dumps(decision.audit, allow_nan=False)
+    stored = json.loads(json.dumps(decision.to_json(), allow_nan=False))
+    assert Decision.from_json(stored) == decision
+    assert all(a < b for name in ("scores", "lengths") for a, b in pairwise(decision.audit[name]["edges"]))
 
 
 @settings(max_examples=40, deadline=None)
@@ -138,6 +141,29 @@ def test_sharding_and_order_of_rows_change_nothing(seed: int, n: int, data: st.D
         decision = run(tables, "100 tokens", policy)
         keys.append({k for s, t in enumerate(tables) for k in decision.rows(t, s)["key"].to_pylist()})
     assert keys[0] == keys[1]
+
+
+@pytest.mark.parametrize("collect_rows", [1, 2, 50])
+def test_strata_may_end_at_different_depths(collect_rows: int) -> None:
+    # s0 is one tie, s1 copies of few scores, s2 continuous: each needs another number of digits.
+    rng = np.random.default_rng(8)
+    columns = make(600, rng, levels=10**6, sources=3, copies=True)
+    columns["score"] = np.where(columns["source"] == "s0", 1.0, columns["score"])
+    columns["score"] = np.where(columns["source"] == "s1", np.round(rng.normal(size=600)), columns["score"])
+    tables = shard_up(columns, [100, 350])
+    decision = run(tables, "40%", Policy(strata="source"), collect_rows=collect_rows)
+    assert chosen(decision, tables) == by_sorting(tables, decision, "tokens")
+
+
+def test_a_tied_score_is_searched_in_few_passes() -> None:
+    tables, n_calls = shard_up(make(400, np.random.default_rng(1), levels=1), []), []
+
+    def counted(shard: int) -> pa.Table:
+        n_calls.append(shard)
+        return tables[shard]
+
+    decide(counted, 1, budget=Budget.parse("40%"), policy=Policy(), seed=1, collect_rows=50)
+    assert len(n_calls) == 4  # the sketch, the tie digits, the boundary, the account
 
 
 def test_passes_may_run_in_threads_in_any_order() -> None:
@@ -292,3 +318,20 @@ def test_huge_scores_keep_their_order_and_their_histogram() -> None:
     decision = run(tables, "2 tokens", Policy())
     assert chosen(decision, tables) == {(0, 0), (0, 2)}
     assert sum(decision.audit["scores"]["all"]["documents"]) == 4
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=9))
+def test_histograms_hold_any_finite_score(scores: list[float]) -> None:
+    n = len(scores)
+    columns = make(n, np.random.default_rng(0)) | {"score": np.array(scores), "eligible": np.ones(n, bool)}
+    audit = run(shard_up(columns, []), "1 documents", Policy()).audit["scores"]
+    assert sum(audit["all"]["documents"]) == n
+    assert all(a < b for a, b in pairwise(audit["edges"]))
+    assert audit["quantiles"]["all"]["1"] == max(scores)
+
+
+def test_a_decision_of_another_version_is_refused() -> None:
+    stored = run(shard_up(make(9, np.random.default_rng(0)), []), "1 documents", Policy()).to_json()
+    with pytest.raises(DataError, match="expected a decision of version 1, found 0"):
+        Decision.from_json(stored | {"policy_version": 0})

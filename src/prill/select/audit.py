@@ -27,6 +27,7 @@ N_FINE = 2048
 """Bins in which scores are counted; quantiles are read from them."""
 N_SHOWN = 64
 _QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
+_HUGE = float(np.finfo(np.float64).max)
 _UNITS = ("documents", "tokens", "bytes")
 _LENGTHS = np.unique(np.floor(2.0 ** (np.arange(0, 81) / 2)).astype(np.int64))
 
@@ -67,8 +68,7 @@ class Tally:
 
 
 def score_edges(total: Sketch) -> NDArray[np.float64]:
-    """`N_FINE` equal bins over the middle 99.8% of the scores, outliers belonging to the end bins. Shape (H +
-    1,).
+    """Equal bins over the middle 99.8% of the scores; outliers belong to the end bins. Shape (H + 1,).
 
     The ends come from the leading 16 bits of the scores, so they are right to one part in sixteen.
     """
@@ -79,8 +79,9 @@ def score_edges(total: Sketch) -> NDArray[np.float64]:
     first, last = (int(np.searchsorted(below, max(1.0, q * below[-1]))) for q in (0.001, 0.999))
     low = max(total.lowest, score_of_key(((0xFFFF - first) << 48) | 0xFFFFFFFFFFFF))
     high = min(total.highest, score_of_key((0xFFFF - last) << 48))
-    if not low < high:
-        low, high = low - max(abs(low), 1.0) / 2, high + max(abs(high), 1.0) / 2
+    if high - low <= 1e-9 * max(abs(low), abs(high)) + 1e-300:  # one score, or too close to tell bins apart
+        low = max(low - max(abs(low), 1.0) / 2, -_HUGE)
+        high = min(high + max(abs(high), 1.0) / 2, _HUGE)
     share = np.linspace(0.0, 1.0, N_FINE + 1)
     return np.asarray(low * (1 - share) + high * share, dtype=np.float64)
 
@@ -161,8 +162,8 @@ def _stratum(name: str, groups: NDArray[np.int64], tallied: Tally, cut: Cut, axi
         "limit": cut.limit,
         "shortfall": None if cut.limit is None else cut.limit - int(kept[axis]),
         "cut": cut.sentence,
-        "last_in": cut.last_in.to_json() if cut.last_in else None,
-        "first_out": cut.first_out.to_json() if cut.first_out else None,
+        "last_in": cut.last_in.readable() if cut.last_in else None,
+        "first_out": cut.first_out.readable() if cut.first_out else None,
         "ties": {key: int(n) for key, n in zip(_TIES, ties, strict=True)},
     }
 

@@ -34,8 +34,8 @@ class Place:
         """The keyed tie hash at this place, between 0 and 1; smaller is better."""
         return tie_of_key(self.tie_key)
 
-    def to_json(self) -> dict[str, Any]:
-        """Readable values; the keys themselves follow from them."""
+    def readable(self) -> dict[str, Any]:
+        """The place as values to read; the keys follow from them."""
         return {"score": self.score, "tie_hash": self.tie, "shard": self.shard, "row": self.row}
 
 
@@ -53,6 +53,21 @@ class Cut:
     first_out: Place | None
     last_in: Place | None = None
     with_noise: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field, exactly; `Cut.from_json` reads it back."""
+        return {
+            "limit": self.limit,
+            "first_out": None if self.first_out is None else dict(vars(self.first_out)),
+            "last_in": None if self.last_in is None else dict(vars(self.last_in)),
+            "with_noise": self.with_noise,
+        }
+
+    @staticmethod
+    def from_json(stored: dict[str, Any]) -> Cut:
+        """The cut that `to_json` wrote."""
+        places = {key: Place(**stored[key]) if stored[key] else None for key in ("first_out", "last_in")}
+        return Cut(limit=stored["limit"], with_noise=stored["with_noise"], **places)
 
     @property
     def sentence(self) -> str:

@@ -19,13 +19,14 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
+from prill.errors import DataError
 from prill.select.allot import UNIT_AXIS, allot
 from prill.select.audit import Tally, audit, score_edges, tally
 from prill.select.budget import Budget
 from prill.select.cut import Cut, Place, chosen
 from prill.select.policy import POLICY_VERSION, Policy
 from prill.select.ranking import rank
-from prill.select.sketch import LEVELS, Block, Frontier, Sketch, collect, last_digit, sketch
+from prill.select.sketch import LEVELS, Block, Frontier, Sketch, collect, sketch
 
 __all__ = [
     "COLLECT_ROWS",
@@ -80,6 +81,38 @@ class Decision:
         kept = table.select(["row", "score", "n_tokens", "n_bytes", "key"]).take(kept_rows)
         kept = kept.append_column("order_score", pa.array(ranked.score_key[kept_rows]))
         return kept.append_column("order_tie", pa.array(ranked.tie_key[kept_rows]))
+
+    def to_json(self) -> dict[str, Any]:
+        """The decision as plain JSON values, exactly; `Decision.from_json` reads it back."""
+        return {
+            "budget": self.budget.model_dump(mode="json") if self.budget else None,
+            "policy": self.policy.model_dump(mode="json"),
+            "policy_version": POLICY_VERSION,
+            "seed": self.seed,
+            "cuts": {name: cut.to_json() for name, cut in self.cuts.items()},
+            "audit": self.audit,
+        }
+
+    @staticmethod
+    def from_json(stored: dict[str, Any]) -> Decision:
+        """The decision that `to_json` wrote.
+
+        Raises:
+            DataError: it was written by another version of the order or the cut.
+        """
+        if stored.get("policy_version") != POLICY_VERSION:
+            raise DataError(
+                f"expected a decision of version {POLICY_VERSION}, found {stored.get('policy_version')}",
+                where="decision",
+                hint="decide again",
+            )
+        return Decision(
+            budget=Budget.model_validate(stored["budget"]) if stored["budget"] else None,
+            policy=Policy.model_validate(stored["policy"]),
+            seed=stored["seed"],
+            cuts={name: Cut.from_json(cut) for name, cut in stored["cuts"].items()},
+            audit=stored["audit"],
+        )
 
 
 def decide(
@@ -174,12 +207,11 @@ def _search(
     while searching:
         deeper: dict[str, Frontier] = {}
         for name, frontier in searching.items():
-            found = last_digit(counts.of(name), limits[name] - frontier.before, axis)
-            if found is None:
+            ending = counts.ending(name, limits[name] - frontier.before, axis)
+            if ending is None:
                 continue  # only at the first level: the whole stratum fits
-            digit, before, n_documents = found
-            nearer = frontier.descend(digit, before)
-            is_ready = nearer.level == LEVELS or n_documents <= max(1, collect_rows // len(limits))
+            nearer = frontier.descend(ending)
+            is_ready = nearer.level == LEVELS or ending.n_documents <= max(1, collect_rows // len(limits))
             (ready if is_ready else deeper)[name] = nearer
         counts = refined(deeper) if deeper else counts
         searching = deeper

@@ -13,6 +13,7 @@ counts.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +26,10 @@ __all__ = [
     "LEVELS",
     "MAX_STRATA",
     "Block",
+    "Ending",
     "Frontier",
     "Sketch",
     "collect",
-    "last_digit",
     "score_digits",
     "sketch",
 ]
@@ -54,17 +55,32 @@ class Frontier:
     tie_prefix: int = 0
     shard: int = -1
     before: int = 0
-    """Documents, tokens or bytes (the budget's unit) in better digits."""
+    """Documents, tokens or bytes (the budget's unit) before the fixed digits."""
 
-    def descend(self, digit: int, before: int) -> Frontier:
-        """One digit further: `digit` is fixed, `before` units lie in the better digits of this level."""
+    def descend(self, ending: Ending) -> Frontier:
+        """One digit further, or straight to the tie if a single score is left behind the digit."""
         level, shift = self.level, 48 - 16 * (self.level % 4)
-        step = replace(self, level=level + 1, before=self.before + before)
+        step = replace(self, level=level + 1, before=self.before + ending.before)
+        if level < 4 and ending.only_score is not None:
+            return replace(step, level=4, score_prefix=ending.only_score)
         if level < 4:
-            return replace(step, score_prefix=self.score_prefix | digit << shift)
+            return replace(step, score_prefix=self.score_prefix | ending.digit << shift)
         if level < 8:
-            return replace(step, tie_prefix=self.tie_prefix | digit << shift)
-        return replace(step, shard=digit)
+            return replace(step, tie_prefix=self.tie_prefix | ending.digit << shift)
+        return replace(step, shard=ending.digit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """The digit of one level in which a budget ends."""
+
+    digit: int
+    before: int
+    """Documents, tokens or bytes (the budget's unit) in better digits of this level."""
+    n_documents: int
+    """Documents behind the digit."""
+    only_score: int | None
+    """The score key of all of them, if they share one: integer scores are the normal case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +95,12 @@ class Sketch:
     """Shape (B,); rows are sorted by (stratum, digit)."""
     units: NDArray[np.int64]
     """Shape (B, 3)."""
+    best: NDArray[np.uint64]
+    """Smallest score key behind the digit, shape (B,)."""
+    worst: NDArray[np.uint64]
+    """Largest score key behind the digit, shape (B,)."""
     groups: NDArray[np.int64]
-    """Shape (S, 4, 3): the groups of `GROUPS`. Zero in a sketch of a deeper level."""
+    """Shape (S, 4, 3): the groups of `GROUPS`. Zero in a sketch of deeper levels."""
     spread: NDArray[np.int64]
     """Shape (65536,): eligible documents by the leading digit of the raw score's key."""
     lowest: float = np.inf
@@ -93,6 +113,8 @@ class Sketch:
             stratum=np.zeros(0, np.int64),
             digit=np.zeros(0, np.int64),
             units=np.zeros((0, 3), np.int64),
+            best=np.zeros(0, np.uint64),
+            worst=np.zeros(0, np.uint64),
             groups=np.zeros((0, len(GROUPS), 3), np.int64),
             spread=np.zeros(1 << 16, np.int64),
         )
@@ -112,25 +134,38 @@ class Sketch:
             groups[codes] += part.groups
         stratum = np.concatenate([maps[0][self.stratum], maps[1][other.stratum]])
         digit = np.concatenate([self.digit, other.digit])
-        bins = _grouped(stratum, digit, np.concatenate([self.units, other.units]))
+        columns = ("units", "best", "worst")
+        both = [np.concatenate([getattr(self, name), getattr(other, name)]) for name in columns]
+        bins = _grouped(stratum, digit, *both)
         return Sketch(
             strata=strata,
-            stratum=bins[0],
-            digit=bins[1],
-            units=bins[2],
+            **bins,
             groups=groups,
             spread=self.spread + other.spread,
             lowest=min(self.lowest, other.lowest),
             highest=max(self.highest, other.highest),
         )
 
-    def of(self, stratum: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Digits, best first, and their counts (B, 3) in one stratum."""
+    def ending(self, stratum: str, room: int, axis: int) -> Ending | None:
+        """The digit of a stratum in which `room` units end; None if everything counted here fits.
+
+        Args:
+            axis: which of documents, tokens, bytes `room` counts.
+        """
         if stratum not in self.strata:
-            return self.digit[:0], self.units[:0]
+            return None
         code = self.strata.index(stratum)
         first, stop = np.searchsorted(self.stratum, [code, code + 1])
-        return self.digit[first:stop], self.units[first:stop]
+        total = np.cumsum(self.units[first:stop, axis])
+        i = first + int(np.searchsorted(total, room, side="right"))
+        if i == stop:
+            return None
+        return Ending(
+            digit=int(self.digit[i]),
+            before=int(total[i - first] - self.units[i, axis]),
+            n_documents=int(self.units[i, 0]),
+            only_score=int(self.best[i]) if self.best[i] == self.worst[i] else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,39 +189,22 @@ def sketch(ranked: Ranked, frontiers: dict[str, Frontier] | None = None) -> Sket
     """Counts one shard's rows: all of them at the first level, or those behind each stratum's frontier.
 
     Args:
-        frontiers: for a deeper level; all of one level. Strata without one are left out.
+        frontiers: for deeper levels, which may differ by stratum. Strata without one are left out.
     """
-    if frontiers is None:
-        inside, level = ranked.eligible, 0
-    else:
-        inside = _behind(ranked, frontiers)
-        level = next(iter(frontiers.values())).level
+    inside = ranked.eligible if frontiers is None else _behind(ranked, frontiers)
     order = np.argsort(np.array(ranked.strata, dtype=object), kind="stable")
     code = np.empty(len(order), dtype=np.int64)
     code[order] = np.arange(len(order))
     stratum = code[ranked.stratum]
-    bins = _grouped(stratum[inside], _digit(ranked, level)[inside], ranked.units[inside])
+    key = ranked.score_key[inside]
+    bins = _grouped(stratum[inside], _digit(ranked, frontiers or {})[inside], ranked.units[inside], key, key)
     part = replace(
         Sketch.empty(),
         strata=tuple(sorted(ranked.strata)),
-        stratum=bins[0],
-        digit=bins[1],
-        units=bins[2],
+        **bins,
         groups=np.zeros((len(ranked.strata), len(GROUPS), 3), np.int64),
     )
     return _with_totals(part, ranked, stratum) if frontiers is None else part
-
-
-def last_digit(
-    found: tuple[NDArray[np.int64], NDArray[np.int64]], room: int, unit: int
-) -> tuple[int, int, int] | None:
-    """The digit in which `room` units end: (digit, units before it, documents in it); None if all fit."""
-    digits, units = found
-    total = np.cumsum(units[:, unit])
-    i = int(np.searchsorted(total, room, side="right"))
-    if i == len(digits):
-        return None
-    return int(digits[i]), int(total[i] - units[i, unit]), int(units[i, 0])
 
 
 def collect(ranked: Ranked, frontiers: dict[str, Frontier]) -> dict[str, Block]:
@@ -226,7 +244,17 @@ def score_digits(score: NDArray[np.float64]) -> NDArray[np.uint64]:
     return score_key(score) >> np.uint64(48)
 
 
-def _digit(ranked: Ranked, level: int) -> NDArray[np.int64]:
+def _digit(ranked: Ranked, frontiers: dict[str, Frontier]) -> NDArray[np.int64]:
+    """Each row's digit at the level that its stratum has reached. Shape (D,)."""
+    level = np.array([frontiers.get(name, Frontier()).level for name in ranked.strata], dtype=np.int64)
+    digit = np.zeros(len(ranked.row), dtype=np.int64)
+    for reached in np.unique(level).tolist():
+        rows = (level == reached)[ranked.stratum]
+        digit[rows] = _digit_at(ranked, reached)[rows]
+    return digit
+
+
+def _digit_at(ranked: Ranked, level: int) -> NDArray[np.int64]:
     if level == LEVELS - 1:
         return np.full(len(ranked.row), ranked.shard, dtype=np.int64)
     key = ranked.score_key if level < 4 else ranked.tie_key
@@ -251,15 +279,25 @@ def _behind(ranked: Ranked, frontiers: dict[str, Frontier]) -> NDArray[np.bool_]
 
 
 def _grouped(
-    stratum: NDArray[np.int64], digit: NDArray[np.int64], units: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Sums of `units` for each distinct (stratum, digit), in sorted order."""
+    stratum: NDArray[np.int64],
+    digit: NDArray[np.int64],
+    units: NDArray[np.int64],
+    best: NDArray[np.uint64],
+    worst: NDArray[np.uint64],
+) -> dict[str, Any]:
+    """The binned fields of a sketch: one bin for each distinct (stratum, digit), in sorted order."""
     label = stratum << 32 | digit
     order = np.argsort(label, kind="stable")
     label = label[order]
     starts = np.flatnonzero(np.diff(label, prepend=-1))
-    sums = np.add.reduceat(units[order], starts, axis=0) if len(starts) else units[:0]
-    return label[starts] >> 32, label[starts] & 0xFFFFFFFF, sums
+    is_empty = len(starts) == 0
+    return {
+        "stratum": label[starts] >> 32,
+        "digit": label[starts] & 0xFFFFFFFF,
+        "units": units[:0] if is_empty else np.add.reduceat(units[order], starts, axis=0),
+        "best": best[:0] if is_empty else np.minimum.reduceat(best[order], starts),
+        "worst": worst[:0] if is_empty else np.maximum.reduceat(worst[order], starts),
+    }
 
 
 def _top(n_digits: int) -> np.uint64:
