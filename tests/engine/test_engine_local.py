@@ -75,6 +75,7 @@ def test_a_killed_worker_is_replaced_and_the_retry_reported(tmp_path: Path) -> N
     items = [(str(tmp_path), x) for x in range(5)]
     assert engine.map(tasks.die_once, items, kind="processes", name="count") == [0, 1, 2, 3, 4]
     assert [(r.label, r.attempt) for r in retries] == [("item 3 of 5", 1)]
+    assert str(retries[0]).startswith("count: the worker for item 3 of 5 was killed by SIGKILL")
     assert "SIGKILL" in retries[0].reason
 
 

@@ -302,3 +302,13 @@ def test_parents_of_one_name_are_all_bound(tmp_path: Path) -> None:
         one = run.step("join", version=1, settings={}, parents=[second])
     assert len(both.identity.parents) == 2
     assert both.fingerprint != one.fingerprint
+
+
+def test_parts_of_a_finished_step_are_usable_and_never_removed(tmp_path: Path) -> None:
+    with RunDirectory.open(tmp_path, RECIPE) as run:
+        make_parts(run)
+        step = run.step("count", version=1, settings={"seed": 0, "n_parts": 3})
+        assert step.usable_part(step.part(1, ".bin"))
+        assert not step.usable_part(step.part(9, ".bin"))
+        assert step.part_facts(step.part(1, ".bin")) == {"n_rows": 20}
+        assert step.part(1, ".bin").exists()

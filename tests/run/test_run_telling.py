@@ -118,15 +118,15 @@ def test_clocks_are_written_nowhere_else(tmp_path: Path) -> None:
 
 def test_the_pace_of_a_step_gives_rates_and_the_time_left() -> None:
     clock = Clock()
-    pace = Pace(10, clock)
+    pace = Pace(10, "shards", clock)
     assert (pace.remaining_s, pace.rates()) == (None, {})
     clock.now += 20
     pace.advance(4, {"bytes": 800.0})
     assert pace.share == 0.4
     assert pace.remaining_s == pytest.approx(30.0)  # 20 s for 4 units, 6 units are left
     assert pace.rates() == {"bytes": 40.0}
-    assert Pace(0, clock).share == 1.0
-    assert Pace(None, clock).share is None
+    assert Pace(0, "shards", clock).share == 1.0
+    assert Pace(None, "tokens", clock).share is None
 
 
 def test_the_time_left_of_the_run_weighs_the_announced_steps() -> None:

@@ -135,7 +135,7 @@ class ProcessPool:
 
     def _refill(self, n_wanted: int) -> None:
         while len(self._workers) < n_wanted:
-            with machine_errors(f"starting a worker for {self._name}"):
+            with machine_errors(self._name, "a worker cannot be started"):
                 self._workers.append(_Worker())
 
     def _feed_idle(self) -> None:

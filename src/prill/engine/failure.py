@@ -53,6 +53,10 @@ class Retry:
     attempt: int
     reason: str
 
+    def __str__(self) -> str:
+        again = f"tried again (attempt {self.attempt + 1})"
+        return f"{self.name}: the worker for {self.label} {self.reason}; {again}"
+
 
 def task_failure(error: BaseException, *, name: str, label: str) -> PrillError:
     """The `PrillError` that tells what a task's exception means."""

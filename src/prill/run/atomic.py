@@ -33,6 +33,7 @@ TEMPORARY_PREFIX = ".tmp-"
 
 _TOKEN_BYTES = 6
 _KEPT_NAME_CHARACTERS = 32  # the end of the name, so that suffixes still tell the format
+_FAILED = "cannot be written or read"
 _ADVICE: dict[int, tuple[str, str]] = {
     errno.ENOSPC: ("the disk is full", "free some space or use another disk, then run again: it resumes"),
     errno.EDQUOT: (
@@ -127,24 +128,27 @@ def sweep(folder: Path) -> int:
 
 
 @contextlib.contextmanager
-def machine_errors(path: Path | str) -> Iterator[None]:
-    """Turn operating-system errors that the user can cure into a `ResourceError` about `path`."""
+def machine_errors(path: Path | str, failed: str = _FAILED) -> Iterator[None]:
+    """Turn operating-system errors that the user can cure into a `ResourceError` about `path`.
+
+    `failed` begins the message: what could not be done.
+    """
     try:
         yield
     except OSError as error:
-        known = resource_error(error, path)
+        known = resource_error(error, path, failed)
         if known is None:
             raise
         raise known from error
 
 
-def resource_error(error: OSError, path: Path | str) -> ResourceError | None:
+def resource_error(error: OSError, path: Path | str, failed: str = _FAILED) -> ResourceError | None:
     """The `ResourceError` for a known errno, with what to do; None for any other error."""
     if error.errno is None or error.errno not in _ADVICE:
         return None
     found, hint = _ADVICE[error.errno]
     name = errno.errorcode.get(error.errno, str(error.errno))
-    return ResourceError(f"cannot be written or read: {found} ({name})", where=str(path), hint=hint)
+    return ResourceError(f"{failed}: {found} ({name})", where=str(path), hint=hint)
 
 
 def _temporary_name(name: str) -> str:

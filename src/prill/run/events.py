@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import resource
 import sys
@@ -147,7 +148,7 @@ def _clean(value: object) -> object:
         return {printable(str(key)): _clean(item) for key, item in list(value.items())[:_MAX_ITEMS]}
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         return [_clean(item) for item in value[:_MAX_ITEMS]]
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     return printable(str(value), limit=_MAX_TEXT)
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 from prill.errors import printable
-from prill.run.pace import Pace, PlanPace, format_rate, format_seconds
+from prill.run.pace import Pace, PlanPace, format_done, format_rate, format_seconds
 from prill.run.redact import redact
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class LiveProgress:
 
     def step(self, name: str, total: int | None, unit: str) -> _LiveStep:
         """Begin a step."""
-        return _LiveStep(self, _safe(name), Pace(total), unit)
+        return _LiveStep(self, _safe(name), Pace(total, unit))
 
     def reused(self, name: str) -> None:
         """A step was finished by an earlier session."""
@@ -193,23 +193,21 @@ class LiveProgress:
         pace, text = step.pace, Text(no_wrap=True)
         if pace.share is not None:
             text.append(f"{pace.share:4.0%}", "bold")
-        total = "" if pace.total is None else f"/{pace.total:,}"
-        words = [f"{pace.n_done:,}{total} {step.unit}"]
+        words = [format_done(pace.n_done, pace.total, pace.unit)]
         if pace.remaining_s is not None:
             words.append(f"{format_seconds(pace.remaining_s)} left")
         elif pace.share is None:
             words.append(format_seconds(pace.elapsed_s))
-        text.append(("   " if text else "") + "   ".join(words))
+        text.append(("   " if text else "") + "   ".join(word for word in words if word))
         if self._console.width >= _WIDE:
             text.append("".join(f"   {rate}" for rate in step.rates()), "dim")
         return text
 
 
 class _LiveStep:
-    def __init__(self, progress: LiveProgress, name: str, pace: Pace, unit: str) -> None:
+    def __init__(self, progress: LiveProgress, name: str, pace: Pace) -> None:
         self.name = name
         self.pace = pace
-        self.unit = unit
         self.findings: list[str] = []
         self._progress = progress
 

@@ -64,13 +64,22 @@ def _acquire(path: Path) -> int:
     while True:
         handle = _try_once(path)
         if handle is not None:
-            os.ftruncate(handle, 0)
-            os.write(handle, json.dumps(_me()).encode())
-            return handle
+            return _signed(handle)
         holder = _holder(path)
         if time.monotonic() > deadline or _is_alive(holder):
             raise _held(path, holder)
         time.sleep(_POLL_S)
+
+
+def _signed(handle: int) -> int:
+    """The locked handle with our name in the file; given back when the disk has no room for a name."""
+    try:
+        os.ftruncate(handle, 0)
+        os.write(handle, json.dumps(_me()).encode())
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
 
 
 def _try_once(path: Path) -> int | None:

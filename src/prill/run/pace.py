@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-__all__ = ["Clock", "Pace", "PlanPace", "format_amount", "format_rate", "format_seconds"]
+__all__ = ["Clock", "Pace", "PlanPace", "format_amount", "format_done", "format_rate", "format_seconds"]
 
 Clock = Callable[[], float]
 
@@ -18,14 +18,16 @@ _MIN_ELAPSED_S = 0.2  # below this a rate says nothing
 _KILO = 1000
 _MINUTE = 60
 _HOUR = 3600
+_RATED_UNITS = ("bytes", "tokens", "documents", "steps")
 _PREFIXES = ("", "k", "M", "G", "T", "P")
 
 
 class Pace:
     """Units done in one step, and amounts that came with them. Safe to use from any thread."""
 
-    def __init__(self, total: int | None, clock: Clock = time.monotonic) -> None:
+    def __init__(self, total: int | None, unit: str, clock: Clock = time.monotonic) -> None:
         self.total = total
+        self.unit = unit
         self._clock = clock
         self._start = clock()
         self._n_done = 0
@@ -70,11 +72,14 @@ class Pace:
             return dict(self._amounts)
 
     def rates(self) -> dict[str, float]:
-        """Amount per second, by name; empty at the very beginning."""
+        """Amount per second, by name, the unit itself where that means something; empty at the beginning."""
         elapsed_s = self.elapsed_s
         if elapsed_s < _MIN_ELAPSED_S:
             return {}
-        return {name: amount / elapsed_s for name, amount in self.amounts().items()}
+        amounts = self.amounts()
+        if self.unit in _RATED_UNITS and self._n_done:
+            amounts = {self.unit: float(self._n_done), **amounts}
+        return {name: amount / elapsed_s for name, amount in amounts.items()}
 
 
 class PlanPace:
@@ -162,6 +167,21 @@ def format_amount(amount: float, name: str) -> str:
         return f"{shown} {name}"
     number, prefix = _scaled(amount)
     return f"{number} {prefix} {name}"
+
+
+def format_done(n_done: int, total: int | None, unit: str) -> str:
+    """How far a step is: `13/21 shards`, `1.5 MB of 20.0 MB`; empty when there is nothing to say.
+
+    >>> [format_done(13, 21, "shards"), format_done(1_500_000, 20_000_000, "bytes"), format_done(0, None, "")]
+    ['13/21 shards', '1.5 MB of 20.0 MB', '']
+    """
+    if total is None:
+        return format_amount(n_done, unit) if n_done and unit else ""
+    if unit == "bytes":
+        return f"{format_amount(n_done, unit)} of {format_amount(total, unit)}"
+    if total >= 100 * _KILO:
+        return f"{format_amount(n_done, '').strip()} of {format_amount(total, unit)}"
+    return f"{n_done:,}/{total:,} {unit}".rstrip()
 
 
 def format_rate(rate: float, name: str) -> str:

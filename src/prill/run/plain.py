@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from prill.errors import printable
-from prill.run.pace import Clock, Pace, PlanPace, format_rate, format_seconds
+from prill.run.pace import Clock, Pace, PlanPace, format_amount, format_done, format_rate, format_seconds
 from prill.run.redact import redact
 
 __all__ = ["PlainProgress"]
@@ -33,7 +33,7 @@ class PlainProgress:
 
     def step(self, name: str, total: int | None, unit: str) -> _PlainStep:
         """Begin a step."""
-        return _PlainStep(self, name, Pace(total, self._clock), unit)
+        return _PlainStep(self, name, Pace(total, unit, self._clock))
 
     def reused(self, name: str) -> None:
         """A step was finished by an earlier session."""
@@ -76,11 +76,10 @@ class PlainProgress:
 
 
 class _PlainStep:
-    def __init__(self, progress: PlainProgress, name: str, pace: Pace, unit: str) -> None:
+    def __init__(self, progress: PlainProgress, name: str, pace: Pace) -> None:
         self._progress = progress
         self._name = name
         self._pace = pace
-        self._unit = unit
         self._said_at = 0.0
 
     def advance(self, n: int = 1, **amounts: float) -> None:
@@ -96,7 +95,7 @@ class _PlainStep:
         self._progress.write(f"{self._name}: {text}")
 
     def __enter__(self) -> Self:
-        total = "" if self._pace.total is None else f" ({self._pace.total:,} {self._unit})"
+        total = "" if self._pace.total is None else f" ({format_amount(self._pace.total, self._pace.unit)})"
         self._progress.write(f"{self._name}: started{total}")
         return self
 
@@ -113,9 +112,8 @@ class _PlainStep:
 
     def _state(self) -> str:
         pace = self._pace
-        total = "" if pace.total is None else f"/{pace.total:,}"
-        words = [f"{pace.n_done:,}{total} {self._unit}"]
+        words = [format_done(pace.n_done, pace.total, pace.unit)]
         words += [f"{pace.share:.0%}"] if pace.share is not None else []
         words += [format_rate(rate, name) for name, rate in pace.rates().items()]
         words += [f"about {format_seconds(pace.remaining_s)} left"] if pace.remaining_s is not None else []
-        return ", ".join(words) + self._progress.whole_run(self._name, pace.share)
+        return ", ".join(word for word in words if word) + self._progress.whole_run(self._name, pace.share)

@@ -94,6 +94,8 @@ class Step:
     def usable_part(self, path: Path) -> bool:
         """Is this part whole, by size and hash? A file that is there but not whole is removed."""
         name = self._relative(path)
+        if self._record is not None:
+            return any(output.path == name for output in self._record.outputs)
         if name in self._trusted:
             return True
         entry = self._journal.get(name)
