@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from pydantic import BaseModel, ValidationError
 
@@ -94,3 +97,8 @@ def test_policies_that_contradict_themselves_are_refused(fields: dict[str, objec
 
 def test_every_field_of_a_policy_is_described() -> None:
     assert all(field.description for field in Policy.model_fields.values())
+
+
+def test_reading_a_recipe_loads_no_arithmetic() -> None:
+    code = "import sys, prill.select; sys.exit('pyarrow' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

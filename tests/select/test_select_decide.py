@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prill.errors import DataError, RecipeError
-from prill.select import Budget, Decision, Policy, decide
+from prill.select import Budget, Policy
+from prill.select.decide import Decision, decide
 from prill.select.ranking import rank
 
 UNIT = {"tokens": "n_tokens", "documents": None, "bytes": "n_bytes"}

@@ -1,7 +1,6 @@
-"""Budgets, thresholds and samplers over columns; never text."""
+"""Budgets, thresholds and samplers over columns; never text. Decisions are made in `prill.select.decide`."""
 
 from prill.select.budget import Budget
-from prill.select.decide import Decision, decide
 from prill.select.policy import Policy
 
-__all__ = ["Budget", "Decision", "Policy", "decide"]
+__all__ = ["Budget", "Policy"]

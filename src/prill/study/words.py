@@ -118,10 +118,13 @@ def _detectable(effect: Effect, judged: Judgement) -> str:
         f"With this noise, a true difference of {_size(effect.smallest_detectable)} bits per byte would be "
         "found four times out of five."
     )
-    if judged.verdict is not Verdict.CANNOT_TELL or not effect.n_seeds_needed:
+    if judged.verdict is not Verdict.CANNOT_TELL:
         return text
-    if effect.n_seeds_needed > effect.n_seeds:
+    if effect.n_seeds_needed and effect.n_seeds_needed > effect.n_seeds:
         text += f" A difference of the size seen here would need about {effect.n_seeds_needed:,} seeds."
+    seeds, documents = effect.over_seeds.standard_error, effect.over_documents.standard_error
+    if seeds is not None and documents is not None and documents > seeds:
+        text += " Most of the noise comes from the held-out documents: more of them would help most."
     return text
 
 
