@@ -222,3 +222,15 @@ def test_written_bytes_are_the_page(tmp_path, page):
     write_report(tmp_path / "report.html", sample_report(4))
     assert (tmp_path / "report.html").read_bytes() == page.encode()
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "shown"),
+    [
+        ("For `fiction` it holds", "For <code>fiction</code> it holds"),
+        ("an odd ` sign", "an odd ` sign"),
+        ("`<b>` & more", "<code>&lt;b&gt;</code> &amp; more"),
+    ],
+)
+def test_names_between_backticks_are_set_as_code(sentence, shown):
+    assert f">{shown}<" in render(replace(sample_report(1), warnings=(sentence,)))

@@ -9,10 +9,10 @@ them harmless. A field that is not known stays at its default and its part of th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Literal
 
 from prill.errors import InternalError
+from prill.study.verdict import Verdict
 
 __all__ = [
     "Arm",
@@ -44,15 +44,6 @@ GroupKind = Literal["above", "below", "random"]
 
 _SENTENCE = {"limit": 1_200}  # characters kept of a string; names and labels keep the renderer's default
 _PASSAGE = {"limit": 20_000}
-
-
-class Verdict(StrEnum):
-    """What a comparison allows us to say."""
-
-    BETTER = "better"
-    WORSE = "worse"
-    NO_DIFFERENCE = "no difference"
-    CANNOT_TELL = "cannot tell"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +120,8 @@ class Effect:
 
     Args:
         low_bpb, high_bpb: bounds of the interval of confidence `level` on the difference.
-        noise_floor_bpb: differences smaller than this arise between seeds of one arm.
-        detectable_bpb: smallest true difference that this many seeds would probably reveal.
+        noise_floor_bpb: standard deviation between seeds of the control.
+        detectable_bpb: true difference that would be found four times out of five.
         seed_differences_bpb: the paired difference of every seed.
         is_primary: this difference decides the verdict; others (such as the one on `rest`) inform it.
     """

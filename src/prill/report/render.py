@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from prill.errors import InternalError
 from prill.report import numbers
@@ -105,9 +105,20 @@ def _environment() -> Any:
     )
     shown = ("compact", "count", "difference", "interval", "loss", "percent", "power", "score", "size")
     environment.filters |= {name: getattr(numbers, name) for name in shown}
-    environment.filters["spoken"] = spoken
+    environment.filters |= {"prose": _prose, "spoken": spoken}
     environment.filters["percent_whole"] = partial("{:.0%}".format)
     return environment
+
+
+def _prose(sentence: str) -> Markup:
+    """A sentence in which names between backticks are set as code; everything is escaped."""
+    parts = sentence.split("`")
+    if len(parts) % 2 == 0:
+        return escape(sentence)
+    shown = [
+        Markup("<code>{}</code>").format(part) if i % 2 else escape(part) for i, part in enumerate(parts)
+    ]
+    return Markup("").join(shown)
 
 
 def _policy(css: str, script: str) -> str:
