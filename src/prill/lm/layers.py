@@ -1,9 +1,9 @@
 """The parts of a block between its matrix products, differentiated by hand.
 
-At proxy size a step is bound by passes over memory, not by arithmetic, and the general backward of these small
-formulas makes about twice the passes that are needed. Each function here does the least: sums become products
-with a vector of ones (which the matrix unit does at memory speed), results are written straight into the
-layout the next product wants, and nothing is concatenated.
+At proxy size a step is bound by passes over memory, not by arithmetic, and the general backward of these
+small formulas makes about twice the passes that are needed. Each function here does the least: sums become
+products with a vector of ones (which the matrix unit does at memory speed), results are written straight
+into the layout the next product wants, and nothing is concatenated.
 
 Axes: K models, B rows, T tokens a row, N = B T, d width, H heads, e head width, f feed-forward width.
 All of them are tested against autograd of the plain formula.
@@ -23,23 +23,25 @@ DENSE_ATTENTION_UP_TO = 256
 
 def rms_norm(stream: torch.Tensor, gain: torch.Tensor, eps: float) -> torch.Tensor:
     """x / sqrt(mean x^2 + eps) * g for x (K, N, d) fp32 and g (K, d), in the type of g."""
-    found: torch.Tensor = _RmsNorm.apply(stream, gain, eps)
+    found: torch.Tensor = _RmsNorm.apply(stream, gain, eps)  # type: ignore[no-untyped-call]
     return found
 
 
 def gated(gate_up: torch.Tensor) -> torch.Tensor:
     """silu(gate) * up for (K, N, 2 f) -> (K, N, f)."""
-    found: torch.Tensor = _Gated.apply(gate_up)
+    found: torch.Tensor = _Gated.apply(gate_up)  # type: ignore[no-untyped-call]
     return found
 
 
-def split_heads(mixed: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def split_heads(
+    mixed: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Query, key (rotated) and value, each (K B, H, T, e), from the joint projection (K B, T, 3, H, e).
 
     The rotation turns the pairs (i, i + e / 2) by the angle of the token's position; cos and sin are
     (K B, T, e / 2).
     """
-    query_key, value = _SplitHeads.apply(mixed, cos, sin)
+    query_key, value = _SplitHeads.apply(mixed, cos, sin)  # type: ignore[no-untyped-call]
     return query_key[0], query_key[1], value
 
 
@@ -49,7 +51,7 @@ def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: to
     On a CPU the fused kernel's backward is more than twice slower than dense products for short rows.
     """
     if query.device.type == "cpu" and query.shape[2] <= DENSE_ATTENTION_UP_TO:
-        found: torch.Tensor = _DenseAttention.apply(query, key, value, mask)
+        found: torch.Tensor = _DenseAttention.apply(query, key, value, mask)  # type: ignore[no-untyped-call]
         return found
     return scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
@@ -61,7 +63,8 @@ class _RmsNorm(torch.autograd.Function):
         inverse = mean_square.add_(eps).rsqrt_()
         unit = (stream * inverse).to(gain.dtype)
         ctx.save_for_backward(unit, inverse, gain)
-        return unit * gain[:, None]
+        normed: torch.Tensor = unit * gain[:, None]
+        return normed
 
     @staticmethod
     def backward(ctx: Any, above: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
@@ -145,9 +148,7 @@ class _DenseAttention(torch.autograd.Function):
         shape = above.shape
         above = above.reshape(query.shape)
         value_below = torch.bmm(share.transpose(1, 2), above)
-        below = torch._softmax_backward_data(  # type: ignore[no-untyped-call]
-            torch.bmm(above, value.transpose(1, 2)), share, 2, share.dtype
-        )
+        below = torch._softmax_backward_data(torch.bmm(above, value.transpose(1, 2)), share, 2, share.dtype)
         query_below = torch.bmm(below, key).mul_(shape[3] ** -0.5)
         key_below = torch.bmm(below.transpose(1, 2), query)
         return query_below.view(shape), key_below.view(shape), value_below.view(shape), None

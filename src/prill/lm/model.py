@@ -1,9 +1,10 @@
 """K Llama-style models of one shape, run as one.
 
 Every parameter has a leading model axis: a linear layer is one batched matrix product, the embedding is a
-gather, attention folds the model axis into the batch. The head and its cross-entropy are fused: logits exist
-for one chunk of tokens and are folded at once into the gradients of the hidden states and of the head, so memory does not grow with tokens x vocabulary and nothing is computed twice. The
-autograd tape therefore covers the blocks only; the embedding and the head are differentiated by hand.
+gather, attention folds the model axis into the batch. The head and its cross-entropy are fused: logits
+exist for one chunk of tokens and are folded at once into the gradients of the hidden states and of the head,
+so memory does not grow with tokens x vocabulary and nothing is computed twice. The autograd tape covers the
+blocks only; the embedding and the head are differentiated by hand.
 
 The loss of a model is the mean over its tokens and the stack's loss is the sum over models, so each
 model's gradient is exactly its own.
@@ -27,7 +28,8 @@ from prill.lm.shape import Shape
 
 __all__ = ["Packed", "StackedLlama"]
 
-CHUNK_BYTES = 4 << 20
+CHUNK_BYTES = 2 << 20  # of logits: half of them and a chunk of W fit a core's second-level cache
+ACCELERATOR_CHUNK_BYTES = 256 << 20
 SAFE_LOGIT = 60.0  # exp of it, summed over a vocabulary, is far from overflow
 SUM_GROUP = 64
 
@@ -107,7 +109,7 @@ class StackedLlama:
         blocks = {
             name: w.requires_grad_() for name, w in weights.items() if name.startswith(("layers", "final"))
         }
-        stream = _gather(weights["embedding"], batch.inputs).requires_grad_()
+        stream = _gather(weights["embedding"], batch.inputs).float().requires_grad_()
         hidden = self._blocks(blocks, stream, batch)
         head = "embedding" if self.shape.tied else "head"
         if not self.shape.tied:
@@ -124,7 +126,7 @@ class StackedLlama:
     def token_losses(self, batch: Packed) -> torch.Tensor:
         """Loss of every target token, nats, fp32, (K, N)."""
         weights = self._weights()
-        hidden = self._blocks(weights, _gather(weights["embedding"], batch.inputs), batch)
+        hidden = self._blocks(weights, _gather(weights["embedding"], batch.inputs).float(), batch)
         head = weights["embedding" if self.shape.tied else "head"].transpose(1, 2)
         losses = torch.empty(batch.targets.shape, dtype=torch.float32, device=self.flat.device)
         for part in _chunks(hidden, head.shape[2]):
@@ -137,7 +139,7 @@ class StackedLlama:
     def logits(self, batch: Packed) -> torch.Tensor:
         """All logits, fp32, (K, N, V): for tests and small inputs."""
         weights = self._weights()
-        hidden = self._blocks(weights, _gather(weights["embedding"], batch.inputs), batch)
+        hidden = self._blocks(weights, _gather(weights["embedding"], batch.inputs).float(), batch)
         head = weights["embedding" if self.shape.tied else "head"]
         return torch.bmm(hidden, head.transpose(1, 2)).float()
 
@@ -173,8 +175,8 @@ class StackedLlama:
 
 
 def _gather(embedding: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-    """The residual stream's start, fp32, (K, N, d)."""
-    return torch.stack([table[ids] for table, ids in zip(embedding, inputs, strict=True)]).float()
+    """Row `inputs[k, n]` of each model's table, (K, N, d)."""
+    return torch.stack([table.index_select(0, ids) for table, ids in zip(embedding, inputs, strict=True)])
 
 
 def _rotary_tables(
@@ -200,7 +202,8 @@ def _block_causal(segments: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 def _chunks(hidden: torch.Tensor, vocab_size: int) -> list[slice]:
     """Slices of the token axis whose logits take about `CHUNK_BYTES`."""
     n_models, n_tokens, _ = hidden.shape
-    size = max(16, CHUNK_BYTES // (n_models * vocab_size * hidden.element_size()))
+    room = CHUNK_BYTES if hidden.device.type == "cpu" else ACCELERATOR_CHUNK_BYTES
+    size = max(16, room // (n_models * vocab_size * hidden.element_size()))
     return [slice(start, min(n_tokens, start + size)) for start in range(0, n_tokens, size)]
 
 
@@ -209,28 +212,44 @@ def _head_backward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean cross-entropy of each model (K,), its gradient for `hidden` and, written to `into`, for `head`.
 
-    With w = exp(h W^T) and s its row sums, the loss is log s - h W_t and its gradients are
-    (w W) / s - W_t for h and w^T (h / s) - onehot^T h for W. Dividing the small factors by s instead of w
-    saves two passes over the logits. Where a logit could overflow, the row's maximum is taken out first.
+    An accelerator takes all models at once; a CPU takes one after the other, so that a chunk of logits stays
+    in its cache.
     """
-    n_models, n_tokens, width = hidden.shape
+    n_models, n_tokens, _ = hidden.shape
     hidden_gradient = torch.empty_like(hidden)
     losses = torch.zeros(n_models, dtype=torch.float64, device=hidden.device)
+    group = 1 if hidden.device.type == "cpu" else n_models
+    for first in range(0, n_models, group):
+        k = slice(first, first + group)
+        losses[k] = _group_backward(hidden[k], head[k], targets[k], into[k], hidden_gradient[k])
+    into.div_(n_tokens)
+    return losses / n_tokens, hidden_gradient.div_(n_tokens)
+
+
+def _group_backward(
+    hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, into: torch.Tensor, below: torch.Tensor
+) -> torch.Tensor:
+    """Summed cross-entropy of each model; its gradients go to `into` (head) and `below` (hidden).
+
+    With w = exp(h W^T) and s its row sums, the loss is log s - h W_t and its gradients are (w W) / s - W_t
+    for h and w^T (h / s) - onehot^T h for W. Dividing the small factors by s instead of w saves two passes over
+    the logits. Where a logit could overflow, the row's maximum is taken out first.
+    """
+    losses = torch.zeros(hidden.shape[0], dtype=torch.float64, device=hidden.device)
     longest = torch.linalg.vector_norm(head, dim=2, dtype=torch.float32).amax(1)
     for number, part in enumerate(_chunks(hidden, head.shape[1])):
         here, wanted = hidden[:, part], targets[:, part]
         weight, shift = _exponentials(here, head, longest)
         total = _row_sums(weight)
-        answer = head.gather(1, wanted[:, :, None].expand(-1, -1, width))
+        answer = _gather(head, wanted)
         losses += (total.log() + shift - (here.float() * answer).sum(2)).sum(1, dtype=torch.float64)
-        hidden_gradient[:, part] = (torch.bmm(weight, head) / total[:, :, None]).sub_(answer)
+        below[:, part] = (torch.bmm(weight, head) / total[:, :, None]).sub_(answer)
         scaled = (here / total[:, :, None]).to(here.dtype)
         head_gradient = torch.bmm(weight.transpose(1, 2), scaled)
         into.add_(head_gradient) if number else into.copy_(head_gradient)
-        for k in range(n_models):
-            into[k].index_add_(0, wanted[k], here[k].float(), alpha=-1.0)
-    into.div_(n_tokens)
-    return losses / n_tokens, hidden_gradient.div_(n_tokens)
+        for k, ids in enumerate(wanted):
+            into[k].index_add_(0, ids, here[k].float(), alpha=-1.0)
+    return losses
 
 
 def _exponentials(
@@ -247,7 +266,7 @@ def _exponentials(
 
 
 def _row_sums(weight: torch.Tensor) -> torch.Tensor:
-    """Sums of the last axis in fp32: in bf16 as products with ones over groups, whose results are added in fp32."""
+    """Sums of the last axis in fp32; in bf16 by groups as products with ones, then the groups in fp32."""
     n_models, n_rows, size = weight.shape
     if weight.dtype == torch.float32 or size % SUM_GROUP:
         return weight.sum(2, dtype=torch.float32)
