@@ -94,24 +94,30 @@ def atomic_write(path: Path, content: bytes) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Create the folder and its missing parents, and make their names durable."""
+    """Create the folder and its missing parents, and make their names durable.
+
+    Raises:
+        ResourceError: the machine refuses to.
+    """
     if path.is_dir():
         return
     make_folder(path.parent)
-    path.mkdir(exist_ok=True)
+    with machine_errors(path, "cannot be made"):
+        path.mkdir(exist_ok=True)
     sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:
     """Flush the names in a folder to the disk. File systems that cannot do this are left alone."""
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF}:
-            raise
-    finally:
-        os.close(handle)
+    with machine_errors(path):
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        try:
+            os.fsync(handle)
+        except OSError as error:
+            if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF}:
+                raise
+        finally:
+            os.close(handle)
 
 
 def sweep(folder: Path) -> int:
@@ -120,10 +126,11 @@ def sweep(folder: Path) -> int:
     Only the holder of the run's lock may call this.
     """
     n_removed = 0
-    for leftover in sorted(folder.rglob(f"{TEMPORARY_PREFIX}*")):
-        if leftover.is_file() or leftover.is_symlink():
-            leftover.unlink(missing_ok=True)
-            n_removed += 1
+    with machine_errors(folder):
+        for leftover in sorted(folder.rglob(f"{TEMPORARY_PREFIX}*")):
+            if leftover.is_file() or leftover.is_symlink():
+                leftover.unlink(missing_ok=True)
+                n_removed += 1
     return n_removed
 
 

@@ -18,7 +18,7 @@ from typing import Any, Self, cast
 
 import prill
 from prill.errors import DataError, InternalError, PrillError, RecipeError
-from prill.run.atomic import machine_errors, sweep
+from prill.run.atomic import sweep
 from prill.run.events import EVENTS_NAME, EventLog
 from prill.run.lock import RunLock
 from prill.run.marker import (
@@ -66,8 +66,7 @@ class RunDirectory:
             ResourceError: another process holds the folder, or the machine refuses to write.
         """
         check_folder(path, accept_changes=accept_changes)
-        with machine_errors(path):
-            lock = RunLock(path)
+        lock = RunLock(path)
         try:
             return cls._opened(path, _masked(recipe), accept_changes=accept_changes, lock=lock)
         except BaseException:
@@ -81,8 +80,7 @@ class RunDirectory:
         changes = [] if stored is None else drift(stored, recipe)
         if changes and not accept_changes:
             raise drift_error(path, changes)
-        with machine_errors(path):
-            sweep(path)
+        sweep(path)
         if stored is None or changes:
             remove_index(
                 path

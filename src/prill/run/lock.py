@@ -74,8 +74,9 @@ def _acquire(path: Path) -> int:
 def _signed(handle: int) -> int:
     """The locked handle with our name in the file; given back when the disk has no room for a name."""
     try:
-        os.ftruncate(handle, 0)
-        os.write(handle, json.dumps(_me()).encode())
+        with machine_errors("the run's lock"):
+            os.ftruncate(handle, 0)
+            os.write(handle, json.dumps(_me()).encode())
     except BaseException:
         os.close(handle)
         raise

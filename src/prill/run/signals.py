@@ -17,6 +17,8 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
+from prill.run.atomic import machine_errors
+
 __all__ = ["DEADLINE_S", "Stop", "stop_on_signals"]
 
 DEADLINE_S = 8.0
@@ -42,7 +44,8 @@ def stop_on_signals(deadline_s: float = DEADLINE_S) -> Iterator[None]:
     The deadline counts until the block is left; the handlers that were there before are put back. Must be
     entered in the main thread.
     """
-    reader, writer = os.pipe()
+    with machine_errors("signals", "cannot be watched"):
+        reader, writer = os.pipe()
     os.set_blocking(writer, False)
     os.set_blocking(reader, False)
     watcher = _Watcher(reader, deadline_s)
