@@ -93,6 +93,6 @@ def test_a_large_logit_of_one_model_leaves_the_others_bit_identical() -> None:
 
 
 def test_the_room_is_light_to_enter() -> None:
-    code = "import sys, prill.lm, prill.lm.train, prill.lm.score, prill.lm.steplaw; print('torch' in sys.modules)"
+    code = "import sys, prill.lm.train, prill.lm.score, prill.lm.steplaw; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -232,8 +232,8 @@ def _group_backward(
     """Summed cross-entropy of each model; its gradients go to `into` (head) and `below` (hidden).
 
     With w = exp(h W^T) and s its row sums, the loss is log s - h W_t and its gradients are (w W) / s - W_t
-    for h and w^T (h / s) - onehot^T h for W. Dividing the small factors by s instead of w saves two passes over
-    the logits. Where a logit could overflow, the row's maximum is taken out first.
+    for h and w^T (h / s) - onehot^T h for W. Dividing the small factors by s instead of w saves two
+    passes over the logits. Where a logit could overflow, the row's maximum is taken out first.
     """
     losses = torch.zeros(hidden.shape[0], dtype=torch.float64, device=hidden.device)
     longest = torch.linalg.vector_norm(head, dim=2, dtype=torch.float32).amax(1)
