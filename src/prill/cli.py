@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from prill import __version__
-from prill.errors import PrillError
+from prill.errors import InternalError, PrillError, ResourceError
 
 __all__ = ["app", "main"]
 
@@ -97,7 +97,8 @@ def report(
     timings: Annotated[bool, typer.Option("--timings", help="Print the wall and processor time of every step.")] = False,
 ) -> None:
     """Write the report of a finished run again, or print how long its steps took."""
-    from prill.pipeline.publish import rewrite_report, timings_table
+    from prill.pipeline.publish import timings_table
+    from prill.pipeline.run import rewrite_report
 
     typer.echo(timings_table(run_folder) if timings else rewrite_report(run_folder))
 
@@ -108,10 +109,13 @@ def verify(run_folder: RunFolder = Path("run")) -> None:
     from prill.errors import DataError
     from prill.run.verify import verify as verify_run
 
-    problems = verify_run(run_folder)
-    if problems:
-        raise DataError.of(problems)
-    typer.echo(f"{run_folder}: every recorded file is whole")
+    found = verify_run(run_folder)
+    if not found.is_whole:
+        raise DataError.of(found.problems)
+    typer.echo(
+        f"{run_folder}: {found.n_files:,} files of {found.n_steps} finished steps are whole ({found.n_bytes / 1e6:,.1f} MB)"
+        + (f"; {found.n_unfinished} steps are unfinished" if found.n_unfinished else "")
+    )
 
 
 @app.command()
@@ -159,19 +163,19 @@ def main() -> NoReturn:
     from prill.run.signals import Stop
 
     try:
-        app(standalone_mode=False)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except typer.Abort:
-        sys.exit(130)
+        app()
     except Stop as stop:
         typer.echo("stopped; run the same command again to go on", err=True)
         sys.exit(stop.exit_code)
     except PrillError as error:
         _tell(error)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.exit(0)
+    except MemoryError:
+        _tell(ResourceError("more memory expected, found none left", hint="use fewer workers, or smaller shards"))
+        sys.exit(ResourceError.exit_code)
+    except Exception as fault:  # noqa: BLE001 - the last line of defence: no user sees a traceback unasked
+        _tell(InternalError(f"this should not happen: {type(fault).__name__}: {fault}", hint="run `prill --debug ...` and report it"))
+        sys.exit(InternalError.exit_code)
     sys.exit(0)
 
 
@@ -179,6 +183,6 @@ def _tell(error: PrillError) -> None:
     if _State.is_debug:
         import traceback
 
-        typer.echo(traceback.format_exc(), err=True)
+        typer.echo(getattr(error, "detail", "") + traceback.format_exc(), err=True)
     for problem in error.problems:
         typer.echo(f"error: {problem}", err=True)

@@ -51,8 +51,8 @@ def test_scores_equal_the_published_package(tmp_path: Path, n: int) -> None:
         num_proc=1,
         ngrams=n,
     )
-    # NLTK 3.10 went from `re` to the `regex` module, which counts other characters as words (it takes "½" out and
-    # combining marks in); the package was published, and is described, with `re`.
+    # NLTK 3.10 went from `re` to the `regex` module, which counts other characters as words (combining
+    # marks in, fractions out); the package was published, and is described, with `re`.
     theirs.tokenizer = re.compile(r"\w+|[^\w\s]+").findall
     theirs.fit_importance_estimator(num_tokens_to_fit="all")
     theirs.compute_importance_weights()

@@ -14,12 +14,14 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from prill.features._jit import kernel
+from prill.features._jit import inlined, kernel, load64
 
 __all__ = ["character_table", "find_special"]
 
 _N_CODE_POINTS = 0x110000
 _BLOCK = 256
+_ONES = np.uint64(0x0101010101010101)
+_HIGH = np.uint64(0x8080808080808080)
 
 
 @functools.cache
@@ -43,15 +45,31 @@ def character_table() -> NDArray[np.int32]:
     return table
 
 
+@inlined
+def _equal(word: np.uint64, byte: int) -> np.uint64:
+    """0x80 in every byte of `word` that equals `byte`."""
+    x = word ^ (_ONES * np.uint64(byte))
+    return ~(((x & ~_HIGH) + ~_HIGH) | x) & _HIGH
+
+
 @kernel
 def find_special(offsets: NDArray[np.int64], data: NDArray[np.uint8], special_D: NDArray[np.bool_]) -> int:
     """Mark documents that hold U+0130 (C4 B0) or U+03A3 (CE A3); their number."""
     n_special = 0
     for d in range(offsets.shape[0] - 1):
-        n_hits = 0
-        for i in range(offsets[d], offsets[d + 1] - 1):
-            a, b = data[i], data[i + 1]
-            n_hits += ((a == 0xC4) & (b == 0xB0)) | ((a == 0xCE) & (b == 0xA3))
-        special_D[d] = n_hits > 0
-        n_special += n_hits > 0
+        i, stop = offsets[d], offsets[d + 1]
+        hits = np.uint64(0)
+        while i + 9 <= stop:
+            lead = load64(data, i)
+            if lead & _HIGH != 0:
+                second = load64(data, i + 1)
+                hits |= (_equal(lead, 0xC4) & _equal(second, 0xB0)) | (
+                    _equal(lead, 0xCE) & _equal(second, 0xA3)
+                )
+            i += 8
+        found = hits != 0
+        for j in range(i, stop - 1):
+            found |= (data[j] == 0xC4 and data[j + 1] == 0xB0) or (data[j] == 0xCE and data[j + 1] == 0xA3)
+        special_D[d] = found
+        n_special += found
     return n_special

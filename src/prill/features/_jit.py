@@ -1,13 +1,18 @@
-"""How kernels are compiled, and the three machine instructions that numba does not spell.
+"""How kernels are compiled, and the few machine instructions that numba does not spell.
 
 Kernels release the GIL and are cached on disk, so that only the first run on a machine compiles. They see
 plain arrays: `load64` and `store64` move eight bytes from or to any byte position (little-endian, as every
-machine that numba supports), `trailing_zeros` finds the lowest set bit.
+machine that numba supports), `trailing_zeros` finds the lowest set bit, `swap_bytes`
+reverses eight bytes, `prefetch` starts to load a cache line that is needed soon, `match_line`
+compares eight words at once.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -15,14 +20,37 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["kernel", "load64", "store64", "trailing_zeros"]
+__all__ = ["inlined", "kernel", "load64", "match_line", "prefetch", "store64", "swap_bytes", "trailing_zeros"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def kernel(function: F) -> F:
-    """Compile `function` on first use: no GIL, no Python objects, cached on disk."""
-    return cast(F, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
+    """Compile `function` on first use: no GIL, no Python objects, cached on disk.
+
+    numba takes cached code for fresh while the file of the function keeps its time and size, but a kernel
+    holds the code of the kernels that it calls from other files. The stamp is therefore the hash of all of
+    them.
+    """
+    dispatcher = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+    dispatcher._cache._cache_file._source_stamp = _sources_digest()
+    return cast(F, dispatcher)
+
+
+def inlined(function: F) -> F:
+    """Compile `function` as a part of the kernels that call it; it has no entry from Python of its own."""
+    return cast(
+        F,
+        numba.njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")(function),
+    )
+
+
+@functools.cache
+def _sources_digest() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("_*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _load64(typingctx: Any, array: Any, index: Any) -> Any:
@@ -55,6 +83,52 @@ def _trailing_zeros(typingctx: Any, value: Any) -> Any:
     return types.int64(types.uint64), codegen
 
 
+def _swap_bytes(typingctx: Any, value: Any) -> Any:
+    """Eight bytes in reverse order."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bswap(args[0])
+
+    return types.uint64(types.uint64), codegen
+
+
+def _prefetch(typingctx: Any, array: Any, index: Any) -> Any:
+    """Ask for the cache line of array[index]; changes nothing."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        pointer = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
+        i32 = ir.IntType(32)
+        hint = ir.FunctionType(ir.VoidType(), [pointer.type, i32, i32, i32])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], hint)
+        builder.call(function, [pointer, i32(0), i32(3), i32(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
+
+
+def _match_line(typingctx: Any, array: Any, index: Any, value: Any, ignored: Any) -> Any:
+    """Bit i is set when array[index + i] and `value` differ at most in the `ignored` bits; i = 0..7."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = ir.VectorType(ir.IntType(64), 8)
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        line = builder.load(builder.bitcast(builder.gep(data, [args[1]]), vector.as_pointer()), align=8)
+        difference = builder.xor(line, _eight_times(builder, args[2]))
+        masked = builder.and_(difference, _eight_times(builder, builder.not_(args[3])))
+        equal = builder.icmp_unsigned("==", masked, ir.Constant(vector, [0] * 8))
+        return builder.zext(builder.bitcast(equal, ir.IntType(8)), ir.IntType(64))
+
+    return types.uint64(array, types.intp, types.uint64, types.uint64), codegen
+
+
+def _eight_times(builder: Any, word: Any) -> Any:
+    vector = ir.VectorType(ir.IntType(64), 8)
+    first = builder.insert_element(ir.Constant(vector, ir.Undefined), word, ir.IntType(32)(0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), 8), [0] * 8)
+    return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
+
+
 def _byte_pointer(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     array = context.make_array(signature.args[0])(context, builder, args[0])
     pointer = builder.gep(array.data, [args[1]])
@@ -63,4 +137,7 @@ def _byte_pointer(context: Any, builder: Any, signature: Any, args: Any) -> Any:
 
 load64: Any = intrinsic(_load64)
 store64: Any = intrinsic(_store64)
+match_line: Any = intrinsic(_match_line)
+prefetch: Any = intrinsic(_prefetch)
+swap_bytes: Any = intrinsic(_swap_bytes)
 trailing_zeros: Any = intrinsic(_trailing_zeros)

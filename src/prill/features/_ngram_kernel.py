@@ -14,14 +14,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from prill.features._jit import kernel, load64
-from prill.features._sha256_kernel import sha256_modulo
-from prill.features._text_kernel import PADDING, find_tokens, normalise
+from prill.features._jit import inlined, kernel, load64
+from prill.features._memo_kernel import reference_buckets
+from prill.features._text_kernel import PADDING, SPACE, find_tokens, normalise
 
-__all__ = ["MEMO_WAYS", "scan"]
-
-MEMO_WAYS = 8
-"""Words of one cache line, among which the memo looks for an n-gram."""
+__all__ = ["scan"]
 
 _CHUNK_BYTES = 8192
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -32,14 +29,14 @@ _MIX_A = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_B = np.uint64(0x94D049BB133111EB)
 
 
-@kernel
+@inlined
 def _mix(h: np.uint64) -> np.uint64:
     h = (h ^ (h >> np.uint64(30))) * _MIX_A
     h = (h ^ (h >> np.uint64(27))) * _MIX_B
     return h ^ (h >> np.uint64(31))
 
 
-@kernel
+@inlined
 def _hash_tokens(
     low: NDArray[np.uint8],
     starts: NDArray[np.int64],
@@ -60,7 +57,7 @@ def _hash_tokens(
         hashes[t] = h ^ (h >> np.uint64(32))
 
 
-@kernel
+@inlined
 def _hash_ngrams(
     tokens: NDArray[np.uint64],
     first: int,
@@ -87,7 +84,7 @@ def _hash_ngrams(
     return at
 
 
-@kernel
+@inlined
 def _fast_buckets(
     hashes: NDArray[np.uint64], n_features: int, n_buckets: np.uint64, buckets: NDArray[np.uint32]
 ) -> None:
@@ -95,127 +92,69 @@ def _fast_buckets(
         buckets[i] = ((hashes[i] >> np.uint64(32)) * n_buckets) >> np.uint64(32)
 
 
-@kernel
-def _join(
-    low: NDArray[np.uint8],
-    starts: NDArray[np.int64],
-    ends: NDArray[np.int64],
-    first: int,
-    last: int,
-    message: NDArray[np.uint8],
-) -> int:
-    """Tokens first..last joined by one space into `message`; the length."""
-    at = 0
-    for t in range(first, last + 1):
-        if t > first:
-            message[at] = 32
-            at += 1
-        for i in range(starts[t], ends[t]):
-            message[at] = low[i]
-            at += 1
-    return at
-
-
-@kernel
-def _reference_buckets(
-    hashes: NDArray[np.uint64],
-    low: NDArray[np.uint8],
-    starts: NDArray[np.int64],
-    ends: NDArray[np.int64],
-    first: int,
-    n_tokens: int,
-    n: int,
-    n_buckets: np.uint64,
-    memo: NDArray[np.uint64],
-    buckets: NDArray[np.uint32],
-) -> None:
-    """sha256 buckets through the memo: a word is the n-gram's hash with its low bits replaced by bucket + 1.
-
-    The low bits choose the set of words, so the whole hash is compared. Racing threads write whole words,
-    each right by itself.
-    """
-    low_bits = np.uint64(1)
-    while low_bits <= n_buckets:
-        low_bits <<= np.uint64(1)
-    low_bits -= np.uint64(1)
-    sets = np.uint64(memo.shape[0] // MEMO_WAYS - 1)
-    message = np.empty(1024, dtype=np.uint8)
-    state, schedule = np.empty(8, dtype=np.uint32), np.empty(64, dtype=np.uint32)
-    i = 0
-    for t in range(first, n_tokens):
-        for k in range(min(n, t + 1)):
-            h = hashes[i]
-            home = np.int64(h & sets) * MEMO_WAYS
-            found, free = np.uint64(0), np.int64(h >> np.uint64(61))
-            for way in range(MEMO_WAYS):
-                word = memo[home + way]
-                if (word ^ h) & ~low_bits == 0 and word & low_bits != 0:
-                    found = word & low_bits
-                    break
-                if word == 0:
-                    free = np.int64(way)
-                    break
-            if found == 0:
-                n_bytes = ends[t] - starts[t - k] + k + 1
-                if n_bytes + 72 > message.shape[0]:
-                    message = np.empty(2 * n_bytes + 72, dtype=np.uint8)
-                n_bytes = _join(low, starts, ends, t - k, t, message)
-                found = sha256_modulo(message, n_bytes, n_buckets, state, schedule) + np.uint64(1)
-                memo[home + free] = (h & ~low_bits) | found
-            buckets[i] = found - np.uint64(1)
-            i += 1
-
-
-@kernel
+@inlined
 def _carry(
     low: NDArray[np.uint8],
+    cls: NDArray[np.uint8],
     starts: NDArray[np.int64],
     ends: NDArray[np.int64],
     first: int,
     n_tokens: int,
     n_bytes: int,
-    to: NDArray[np.uint8],
 ) -> int:
-    """Copy tokens first..n_tokens-1 into `to`, one space where there was a gap; the new end.
+    """Move tokens first..n_tokens-1 to the front of `low` and `cls`; the new end.
 
-    A gap behind the last token (it ends before n_bytes) is kept as one space too.
+    A gap between two tokens, or behind the last one (it ends before n_bytes), shrinks to one space.
     """
     at = 0
     for t in range(first, n_tokens):
         if t > first and starts[t] > ends[t - 1]:
-            to[at] = 32
+            low[at], cls[at] = 32, SPACE
             at += 1
         for i in range(starts[t], ends[t]):
-            to[at] = low[i]
+            low[at], cls[at] = low[i], cls[i]
             at += 1
     if n_tokens > first and ends[n_tokens - 1] < n_bytes:
-        to[at] = 32
+        low[at], cls[at] = 32, SPACE
         at += 1
     return at
 
 
-@kernel
-def _add_row(
-    buckets: NDArray[np.uint32], n_features: int, table_BK: NDArray[np.float64], sums_K: NDArray[np.float64]
+@inlined
+def _add_rows(
+    buckets: NDArray[np.uint32],
+    n_features: int,
+    table_BK: NDArray[np.float64],
+    sums_DK: NDArray[np.float64],
+    d: int,
 ) -> None:
-    """Add the table rows of all buckets to sums_K, in order."""
+    """Add the table rows of all buckets to sums_DK[d], in order."""
     n_targets = table_BK.shape[1]
     if n_targets == 1:
-        total = sums_K[0]
+        total = sums_DK[d, 0]
         for i in range(n_features):
             total += table_BK[buckets[i], 0]
-        sums_K[0] = total
+        sums_DK[d, 0] = total
     else:
         for i in range(n_features):
-            row = table_BK[buckets[i]]
             for j in range(n_targets):
-                sums_K[j] += row[j]
+                sums_DK[d, j] += table_BK[buckets[i], j]
+
+
+@inlined
+def _grown(array: NDArray[np.uint8], n_kept: int, capacity: int) -> NDArray[np.uint8]:
+    grown = np.empty(capacity, np.uint8)
+    for i in range(n_kept):
+        grown[i] = array[i]
+    return grown
 
 
 @kernel
 def scan(
     offsets: NDArray[np.int64],
     data: NDArray[np.uint8],
+    places: NDArray[np.int64],
+    rows: NDArray[np.int64],
     characters: NDArray[np.int32],
     n: int,
     n_buckets: int,
@@ -225,11 +164,12 @@ def scan(
     sums_DK: NDArray[np.float64],
     n_features_D: NDArray[np.int64],
 ) -> None:
-    """One pass over documents data[offsets[d]:offsets[d + 1]].
+    """One pass over documents data[offsets[p]:offsets[p + 1]] for p in `places`.
 
     Args:
+        places, rows: which documents to read, and the row of the results that each one goes to.
         characters: lower case and class of every code point (`_characters`).
-        memo: sha256 buckets seen so far, words in sets of MEMO_WAYS; empty for the fast family.
+        memo: sha256 buckets seen so far (`_memo_kernel`); empty for the fast family.
         counts_B: bucket counts to add to; empty: do not count.
         table_BK: values to sum for K targets, row by bucket; no rows: do not sum.
         sums_DK, n_features_D: results, zero on entry.
@@ -238,27 +178,23 @@ def scan(
     low, cls = np.empty(capacity, np.uint8), np.empty(capacity, np.uint8)
     starts, ends = np.empty(capacity, np.int64), np.empty(capacity, np.int64)
     tokens, hashes = np.empty(capacity, np.uint64), np.empty(capacity * n, np.uint64)
-    buckets, held = np.empty(capacity * n, np.uint32), np.empty(capacity, np.uint8)
-    window = np.zeros(n, np.uint64)
-    for d in range(offsets.shape[0] - 1):
-        i, stop = offsets[d], offsets[d + 1]
+    buckets, window = np.empty(capacity * n, np.uint32), np.zeros(n, np.uint64)
+    for place in range(places.shape[0]):
+        d = rows[place]
+        i, stop = offsets[places[place]], offsets[places[place] + 1]
         n_held, n_context = 0, 0
         while i < stop:
             cut = min(i + max(_CHUNK_BYTES, n_held), stop)
             while cut < stop and cut > i + 4 and (data[cut] & 0xC0) == 0x80:
                 cut -= 1
-            needed = 3 * n_held + 2 * (cut - i) + PADDING + 8
+            needed = n_held + 2 * (cut - i) + PADDING + 8
             if needed > capacity:
                 capacity = 2 * needed
-                low, cls = np.empty(capacity, np.uint8), np.empty(capacity, np.uint8)
+                low, cls = _grown(low, n_held, capacity), _grown(cls, n_held, capacity)
                 starts, ends = np.empty(capacity, np.int64), np.empty(capacity, np.int64)
                 tokens, hashes = np.empty(capacity, np.uint64), np.empty(capacity * n, np.uint64)
                 buckets = np.empty(capacity * n, np.uint32)
-                grown = np.empty(capacity, np.uint8)
-                grown[:n_held] = held[:n_held]
-                held = grown
-            end = normalise(held, 0, n_held, characters, low, cls, 0)
-            end = normalise(data, i, cut, characters, low, cls, end)
+            end = normalise(data, i, cut, characters, low, cls, n_held)
             i = cut
             n_tokens = find_tokens(cls, end, starts, ends)
             n_whole = n_tokens
@@ -267,8 +203,18 @@ def scan(
             _hash_tokens(low, starts, ends, n_whole, tokens)
             n_features = _hash_ngrams(tokens, n_context, n_whole, n, window, hashes)
             if memo.shape[0] > 0:
-                _reference_buckets(
-                    hashes, low, starts, ends, n_context, n_whole, n, np.uint64(n_buckets), memo, buckets
+                reference_buckets(
+                    hashes,
+                    n_features,
+                    low,
+                    starts,
+                    ends,
+                    n_context,
+                    n_whole,
+                    n,
+                    np.uint64(n_buckets),
+                    memo,
+                    buckets,
                 )
             else:
                 _fast_buckets(hashes, n_features, np.uint64(n_buckets), buckets)
@@ -277,7 +223,7 @@ def scan(
                 for j in range(n_features):
                     counts_B[buckets[j]] += 1
             if table_BK.shape[0] > 0:
-                _add_row(buckets, n_features, table_BK, sums_DK[d])
+                _add_rows(buckets, n_features, table_BK, sums_DK, d)
             if i < stop:
                 n_context = min(n - 1, n_whole)
-                n_held = _carry(low, starts, ends, n_whole - n_context, n_tokens, end, held)
+                n_held = _carry(low, cls, starts, ends, n_whole - n_context, n_tokens, end)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from prill.features._jit import kernel, load64
+from prill.features._jit import inlined, kernel, load64
 
 __all__ = ["murmur128"]
 
@@ -18,19 +18,19 @@ _FINAL1 = np.uint64(0xFF51AFD7ED558CCD)
 _FINAL2 = np.uint64(0xC4CEB9FE1A85EC53)
 
 
-@kernel
+@inlined
 def _rotate(word: np.uint64, n_bits: int) -> np.uint64:
     return (word << np.uint64(n_bits)) | (word >> np.uint64(64 - n_bits))
 
 
-@kernel
+@inlined
 def _finalise(h: np.uint64) -> np.uint64:
     h = (h ^ (h >> np.uint64(33))) * _FINAL1
     h = (h ^ (h >> np.uint64(33))) * _FINAL2
     return h ^ (h >> np.uint64(33))
 
 
-@kernel
+@inlined
 def _tail(data: NDArray[np.uint8], start: int, stop: int) -> np.uint64:
     """Up to eight bytes as a little-endian word, without reading behind `stop`."""
     word = np.uint64(0)

@@ -10,22 +10,23 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from prill.features._jit import kernel, load64, store64, trailing_zeros
+from prill.features._jit import inlined, load64, store64, trailing_zeros
 
-__all__ = ["PADDING", "find_tokens", "normalise"]
+__all__ = ["PADDING", "SPACE", "find_tokens", "normalise"]
 
 PADDING = 72
 """Bytes that must be free behind the text in `low` and `cls`: one mask block and one eight-byte store."""
 
+SPACE = np.uint8(0x40)
+"""Class byte of a space."""
+
 _ONES = np.uint64(0x0101010101010101)
 _HIGH = np.uint64(0x8080808080808080)
 _GATHER = np.uint64(0x0102040810204080)
-_SPACE_FLAG = np.uint8(0x40)
-_WORD_FLAG = np.uint8(0x80)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
-@kernel
+@inlined
 def _between(word: np.uint64, first: int, last: int) -> np.uint64:
     """0x80 in every byte of eight ASCII bytes that lies in [first, last]; first >= 1."""
     above = word + _ONES * np.uint64(0x80 - first)
@@ -33,7 +34,7 @@ def _between(word: np.uint64, first: int, last: int) -> np.uint64:
     return (above & ~beyond) & _HIGH
 
 
-@kernel
+@inlined
 def _put_ascii(word: np.uint64, low: NDArray[np.uint8], cls: NDArray[np.uint8], at: int) -> None:
     """Lower and classify eight ASCII bytes."""
     word |= _between(word, 0x41, 0x5A) >> np.uint64(2)
@@ -43,7 +44,7 @@ def _put_ascii(word: np.uint64, low: NDArray[np.uint8], cls: NDArray[np.uint8], 
     store64(cls, at, letters | (spaces >> np.uint64(1)))
 
 
-@kernel
+@inlined
 def _put_code_point(
     code: int, flag: np.uint8, low: NDArray[np.uint8], cls: NDArray[np.uint8], at: int
 ) -> int:
@@ -71,7 +72,7 @@ def _put_code_point(
     return at + n
 
 
-@kernel
+@inlined
 def _decode(data: NDArray[np.uint8], at: int, stop: int) -> tuple[int, int]:
     """Code point at `at` and the next position; never reads at or beyond `stop`, whatever the bytes are."""
     lead = np.int64(data[at])
@@ -87,7 +88,7 @@ def _decode(data: NDArray[np.uint8], at: int, stop: int) -> tuple[int, int]:
     return min(code, 0x10FFFF), end
 
 
-@kernel
+@inlined
 def normalise(
     data: NDArray[np.uint8],
     start: int,
@@ -124,11 +125,11 @@ def normalise(
             entry = int(characters[code])
             at = _put_code_point(entry & 0x1FFFFF, np.uint8((entry >> 24) & 0xFF), low, cls, at)
     for j in range(at, at + PADDING):
-        cls[j] = _SPACE_FLAG
+        cls[j] = SPACE
     return at
 
 
-@kernel
+@inlined
 def find_tokens(
     cls: NDArray[np.uint8], n_bytes: int, starts: NDArray[np.int64], ends: NDArray[np.int64]
 ) -> int:

@@ -82,7 +82,7 @@ def _scan(
     counts_B: NDArray[np.int64],
     table_BK: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    from prill.features._characters import character_table
+    from prill.features._characters import character_table, find_special
     from prill.features._ngram_kernel import scan
 
     n_buckets = max(counts_B.shape[0], table_BK.shape[0])
@@ -90,30 +90,38 @@ def _scan(
         raise InternalError(
             f"n must be at least 1 and buckets 1 to {_MAX_BUCKETS}, found n={n}, {n_buckets} buckets"
         )
-    offsets, data = text_buffers(_lower_special(text))
     memo = _memo(n_buckets) if family == "reference" else np.empty(0, dtype=np.uint64)
     sums_DK = np.zeros((len(text), table_BK.shape[1]), dtype=np.float64)
     n_features_D = np.zeros(len(text), dtype=np.int64)
-    scan(offsets, data, character_table(), n, n_buckets, memo, counts_B, table_BK, sums_DK, n_features_D)
-    return sums_DK, n_features_D
-
-
-def _lower_special(text: pa.Array) -> pa.Array:
-    """`text` with the documents whose lower case needs Python (see `_characters`) lowered already."""
-    from prill.features._characters import find_special
-
-    offsets, data = text_buffers(text)
+    rows = np.arange(len(text), dtype=np.int64)
     special_D = np.zeros(len(text), dtype=np.bool_)
-    if find_special(offsets, data, special_D) == 0:
-        return text
-    import pyarrow.compute as pc
-
-    rows = np.flatnonzero(special_D)
-    lowered = pa.array([document.lower() for document in text.take(rows).to_pylist()], pa.large_string())
-    return pc.replace_with_mask(text, pa.array(special_D), lowered)
+    passes = [(rows, text)]
+    if find_special(*text_buffers(text), special_D):
+        lowered = [document.lower() for document in text.filter(pa.array(special_D)).to_pylist()]
+        passes = [(rows[~special_D], text), (rows[special_D], pa.array(lowered, pa.large_string()))]
+    for rows_of_pass, column in passes:
+        offsets, data = text_buffers(column)
+        places = rows_of_pass if column is text else np.arange(len(column), dtype=np.int64)
+        scan(
+            offsets,
+            data,
+            places,
+            rows_of_pass,
+            character_table(),
+            n,
+            n_buckets,
+            memo,
+            counts_B,
+            table_BK,
+            sums_DK,
+            n_features_D,
+        )
+    return sums_DK, n_features_D
 
 
 @functools.lru_cache(maxsize=4)
 def _memo(n_buckets: int) -> NDArray[np.uint64]:
     """sha256 buckets already computed in this process, 64 MiB, bounded; a pure cache that threads share."""
-    return np.zeros(_MEMO_WORDS, dtype=np.uint64)
+    words = np.zeros(_MEMO_WORDS + 8, dtype=np.uint64)
+    first = -(words.ctypes.data // 8) % 8  # sets begin at cache lines
+    return words[first : first + _MEMO_WORDS]

@@ -13,7 +13,10 @@ from prill.engine.failure import Retry
 from prill.engine.local import LocalEngine
 from prill.errors import PrillError, Problem
 from prill.features.keyed import derive_seed
-from prill.pipeline import publish, steps
+from prill.pipeline import steps
+from prill.pipeline.dataset import write_dataset
+from prill.pipeline.place import remember_place
+from prill.pipeline.publish import publish
 from prill.pipeline.trials import prove
 from prill.pipeline.walk import Walk
 from prill.recipe import Recipe, load_recipe
@@ -48,7 +51,7 @@ def run_recipe(
     with stop_on_signals(), choose_progress(is_quiet=is_quiet) as progress:
         corpus, targets = check_inputs(recipe, base)
         with RunDirectory.open(folder, stored, accept_changes) as run:
-            publish.remember_place(folder, path.resolve())
+            remember_place(folder, path.resolve())
 
             def retried(retry: Retry) -> None:
                 run.events.emit("retry", {"what": str(retry)})
@@ -56,7 +59,7 @@ def run_recipe(
 
             engine = LocalEngine(n_workers or available_cores(), on_retry=retried)
             walk = Walk(recipe=recipe, base=base, run=run, engine=engine, progress=progress, corpus=corpus)
-            return _walk(walk, targets)
+            return _walk(walk, targets, path)
 
 
 def available_cores() -> int:
@@ -95,17 +98,17 @@ def _raise_all(errors: list[PrillError]) -> None:
         raise type(errors[0]).of(told)
 
 
-def _walk(walk: Walk, targets: dict[str, Target]) -> str:
+def _walk(walk: Walk, targets: dict[str, Target], recipe_path: Path) -> str:
     """The whole way, one step after the other."""
     recipe = walk.recipe
     targets_done = steps.store_targets(walk, targets)
     pool = steps.prepare_pool(walk, targets, targets_done)
     choices = []
-    fitted = {}
     for arm in recipe.arms:
-        fitted[arm.label], scored = steps.score(walk, arm, pool, targets)
+        _, scored = steps.score(walk, arm, pool, targets)
         choices += [steps.choose(walk, arm, name, pool, scored) for name in targets]
-    datasets = [publish.write_dataset(walk, choice) for choice in choices]
+    datasets = {f"{c.target}/{c.arm.label}": write_dataset(walk, c) for c in choices}
     proof = prove(walk, pool, targets, choices) if recipe.trials else None
-    conclusion = publish.conclude(walk, proof, choices, pool) if proof else None
-    return publish.finish(walk, pool=pool, targets=targets, choices=choices, datasets=datasets, proof=proof, conclusion=conclusion)
+    return publish(
+        walk, recipe_path, pool=pool, targets=targets, choices=choices, datasets=datasets, proof=proof
+    )

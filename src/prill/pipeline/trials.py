@@ -7,7 +7,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,14 @@ class Proof:
     done: Done
     settings: TrainSettings
     evals: pa.Table
+    n_trials: int
+    n_tokens: int
+    flops: float
+
+    @property
+    def n_epochs(self) -> float:
+        """Most passes that a trial made over its documents."""
+        return float(max(self.evals["n_epochs"].to_pylist(), default=0.0))
 
 
 def arm_name(arm: str, target: str) -> str:
@@ -87,7 +95,7 @@ def prove(walk: Walk, pool: Pool, targets: Mapping[str, Target], choices: Sequen
         label="tokenise what trials read",
     )
     streams = _streams(walk, samples, encoded, load_tokenizer(tokenizer_json).eos_id)
-    return _trials(walk, spec, settings, streams, evals, [c.target for c in choices])
+    return _trials(walk, spec, settings, streams, evals)
 
 
 def control_tokens(spec: TrialSpec) -> tuple[int, ...]:
@@ -191,7 +199,6 @@ def _trials(
     settings: TrainSettings,
     streams: Mapping[tuple[str, int], tuple[Path, Done]],
     evals: Mapping[str, tuple[Path, Path, Done]],
-    targets: Sequence[str],
 ) -> Proof:
     parents = [next(iter(streams.values()))[1], next(iter(evals.values()))[2]]
     step = walk.run.step(
@@ -207,8 +214,7 @@ def _trials(
             groups = [
                 TrialGroup(
                     runs=(TrialRun(arm=arm, seed=seed, stream=streams[arm, seed][0]),),
-                    branch_tokens=control_tokens(spec) if arm == CONTROL else settings.branch_tokens,
-                    settings=settings,
+                    settings=_plan(spec, settings, arm),
                     evals=_eval_files(arm, evals),
                     checkpoints=step.folder / f"training-{number:05d}",
                     counter=counters[number],
@@ -216,13 +222,26 @@ def _trials(
                 for number, (arm, seed) in enumerate(keys)
             ]
             _train(walk, step, groups, parts, counters)
-        record = step.finish(parts, {"n_trials": len(parts)})
         for group in groups:
             shutil.rmtree(group.checkpoints, ignore_errors=True)
+        record = step.finish(parts, {"n_trials": len(parts)})
     else:
         record = step.record
     rows = pa.concat_tables(pq.read_table(part, page_checksum_verification=True) for part in parts)
-    return Proof(done=Done(record=record, parts=tuple(parts)), settings=settings, evals=rows)
+    plans = [_plan(spec, settings, arm) for arm, _ in keys]
+    return Proof(
+        done=Done(record=record, parts=tuple(parts)),
+        settings=settings,
+        evals=rows,
+        n_trials=len(parts),
+        n_tokens=sum(plan.n_steps * plan.tokens_per_step for plan in plans),
+        flops=float(sum(plan.flops for plan in plans)),
+    )
+
+
+def _plan(spec: TrialSpec, settings: TrainSettings, arm: str) -> TrainSettings:
+    """The settings of one arm's trials: the control may be trained for longer."""
+    return replace(settings, branch_tokens=control_tokens(spec)) if arm == CONTROL else settings
 
 
 def _eval_files(arm: str, evals: Mapping[str, tuple[Path, Path, Done]]) -> tuple[EvalFiles, ...]:
@@ -235,11 +254,8 @@ def _eval_files(arm: str, evals: Mapping[str, tuple[Path, Path, Done]]) -> tuple
 def _train(
     walk: Walk, step: Any, groups: Sequence[TrialGroup], parts: Sequence[Path], counters: Sequence[Path]
 ) -> None:
-    from dataclasses import replace
-
     todo = [(group, part) for group, part in zip(groups, parts, strict=True) if not step.usable_part(part)]
-    plans = [replace(group.settings, branch_tokens=group.branch_tokens) for group in groups]
-    totals = [plan.n_steps * plan.tokens_per_step for plan in plans]
+    totals = [group.settings.n_steps * group.settings.tokens_per_step for group in groups]
     # the longest first, so that no worker waits long for the last one
     todo.sort(key=lambda item: -totals[groups.index(item[0])])
     label = f"train {len(groups)} proxies"

@@ -17,7 +17,7 @@ from prill.corpus.corpus import Corpus
 from prill.corpus.spec import CorpusSpec
 from prill.errors import DataError
 from prill.features.keyed import keyed_uniform
-from prill.features.ngrams import hash_documents
+from prill.features.text_hash import hash_documents, text_buffers
 from prill.targets.items import read_items
 from prill.targets.spec import TargetSpec
 
@@ -64,7 +64,7 @@ def split(name: str, texts: pa.Array, *, held_out: float, seed: int) -> Target:
     """Split `texts` (large_string) of a target; `held_out` is the share of documents put aside."""
     high, low = hash_documents(texts)
     _, first = np.unique(np.stack([high, low], axis=1), axis=0, return_index=True)
-    first = first[np.diff(texts.offsets.to_numpy())[first] > 0]
+    first = first[np.diff(text_buffers(texts)[0])[first] > 0]
     if len(first) < 2:
         raise DataError(
             f"at least 2 different documents with text expected, found {len(first)} among {len(texts)}",

@@ -1,0 +1,133 @@
+"""The reference's buckets through a memo: sha256(n-gram) mod n_buckets, each n-gram hashed about once.
+
+The memo is a table of 64-bit words in sets of one cache line. A word is the n-gram's own 64-bit hash with its
+low bits replaced by bucket + 1; those low bits choose the set, so the whole hash is compared. Two n-grams
+with one 64-bit hash would share a bucket: expect one such n-gram in 10^12 when the memo is full. Threads may
+race: a word is right by itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prill.features._jit import inlined, load64, match_line, prefetch, store64, trailing_zeros
+from prill.features._sha256_kernel import (
+    LANE_BYTES,
+    LANES,
+    compress_lanes,
+    compress_long,
+    fill_lane,
+    lane_modulo,
+    start_lanes,
+)
+
+__all__ = ["MEMO_WAYS", "reference_buckets"]
+
+MEMO_WAYS = 8
+"""Words of one cache line, among which an n-gram is looked for."""
+
+_AHEAD = 24
+
+
+@inlined
+def _look_up(memo: NDArray[np.uint64], h: np.uint64, home: int, low_bits: np.uint64) -> np.uint64:
+    """bucket + 1, or 0 when the memo does not know the n-gram."""
+    matches = match_line(memo, home, h, low_bits)
+    if matches == 0:
+        return np.uint64(0)
+    return memo[home + trailing_zeros(matches)] & low_bits
+
+
+@inlined
+def _learn(memo: NDArray[np.uint64], h: np.uint64, home: int, low_bits: np.uint64, bucket: np.uint64) -> None:
+    """Store a bucket in a free word of its set, or in place of one that the hash picks."""
+    way = np.int64(h >> np.uint64(61))
+    for i in range(MEMO_WAYS):
+        if memo[home + i] == 0:
+            way = np.int64(i)
+            break
+    memo[home + way] = (h & ~low_bits) | (bucket + np.uint64(1))
+
+
+@inlined
+def _join(
+    low: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    first: int,
+    last: int,
+    message: NDArray[np.uint8],
+) -> int:
+    """Tokens first..last joined by one space into `message`, which has eight bytes to spare; the length."""
+    at = 0
+    for t in range(first, last + 1):
+        if t > first:
+            message[at] = 32
+            at += 1
+        for i in range(0, ends[t] - starts[t], 8):
+            store64(message, at + i, load64(low, starts[t] + i))
+        at += ends[t] - starts[t]
+    return at
+
+
+@inlined
+def reference_buckets(
+    hashes: NDArray[np.uint64],
+    n_features: int,
+    low: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    first: int,
+    n_tokens: int,
+    n: int,
+    n_buckets: np.uint64,
+    memo: NDArray[np.uint64],
+    buckets: NDArray[np.uint32],
+) -> None:
+    """Buckets of all n-grams that end at tokens first..n_tokens-1, in the order of `hashes`."""
+    low_bits = np.uint64(1)
+    while low_bits <= n_buckets:
+        low_bits <<= np.uint64(1)
+    low_bits -= np.uint64(1)
+    sets = np.uint64(memo.shape[0] // MEMO_WAYS - 1)
+    powers = np.empty(8, dtype=np.uint64)
+    powers[7] = np.uint64(1) % n_buckets
+    for i in range(6, -1, -1):
+        powers[i] = (powers[i + 1] << np.uint64(32)) % n_buckets
+    blocks, states = np.empty((16, LANES), dtype=np.uint32), np.empty((8, LANES), dtype=np.uint32)
+    long_block = np.zeros((16, LANES), dtype=np.uint32)
+    waiting, n_waiting = np.empty(LANES, dtype=np.int64), 0
+    short = np.empty(LANE_BYTES + 25, dtype=np.uint8)
+    i = 0
+    for t in range(first, n_tokens):
+        for k in range(min(n, t + 1)):
+            ahead = min(i + _AHEAD, n_features - 1)
+            prefetch(memo, np.int64(hashes[ahead] & sets) * MEMO_WAYS)
+            h = hashes[i]
+            home = np.int64(h & sets) * MEMO_WAYS
+            found = _look_up(memo, h, home, low_bits)
+            if found != 0:
+                buckets[i] = found - np.uint64(1)
+            else:
+                n_bytes = ends[t] - starts[t - k] + k
+                if n_bytes <= LANE_BYTES:
+                    fill_lane(short, _join(low, starts, ends, t - k, t, short), n_waiting, blocks)
+                    waiting[n_waiting] = i
+                    n_waiting += 1
+                else:
+                    message = np.empty(n_bytes + 80, dtype=np.uint8)
+                    compress_long(message, _join(low, starts, ends, t - k, t, message), long_block, states)
+                    bucket = lane_modulo(states, 0, powers, n_buckets)
+                    _learn(memo, h, home, low_bits, bucket)
+                    buckets[i] = bucket
+            i += 1
+            if n_waiting == LANES or (n_waiting > 0 and i == n_features):
+                start_lanes(states)
+                compress_lanes(blocks, states)
+                for lane in range(n_waiting):
+                    bucket = lane_modulo(states, lane, powers, n_buckets)
+                    h = hashes[waiting[lane]]
+                    _learn(memo, h, np.int64(h & sets) * MEMO_WAYS, low_bits, bucket)
+                    buckets[waiting[lane]] = bucket
+                n_waiting = 0

@@ -1,0 +1,316 @@
+"""From everything a run holds to what its report says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prill import __version__
+from prill.methods.registry import get_method
+from prill.pipeline.steps import Choice, Pool
+from prill.pipeline.trials import Proof, arm_name
+from prill.recipe.model import CONTROL, ArmSpec, Recipe
+from prill.report import model as page
+from prill.run.record import Record
+from prill.study.arms import Arm
+from prill.study.conclude import Comparison, Conclusion, conclude
+from prill.study.matching import Compute
+from prill.targets.target import Target
+
+__all__ = ["Findings", "judge", "report_data", "shown"]
+
+REST = "rest"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What a report is made of."""
+
+    recipe: Recipe
+    recipe_path: Path
+    pool: Pool
+    targets: Mapping[str, Target]
+    choices: Sequence[Choice]
+    samples: Mapping[tuple[str, str], tuple[page.SampleGroup, ...]]
+    proof: Proof | None
+    conclusion: Conclusion | None
+    records: Sequence[Record]
+
+
+def shown(arm: ArmSpec) -> str:
+    """How a sentence calls an arm: `DSIR`, or the name that the recipe gave it."""
+    return arm.name or arm.method.upper()
+
+
+def judge(recipe: Recipe, proof: Proof, choices: Sequence[Choice], pool: Pool) -> Conclusion:
+    """Compare every arm with the control at equal tokens, and at equal compute."""
+    from prill.lm.shape import flops_per_token
+
+    names = {arm_name(c.arm.label, c.target): c for c in choices}
+    arms = [
+        Arm(name=name, kind="selected", target=c.target, method=c.arm.method, label=f"{shown(c.arm)}'s choice")
+        for name, c in names.items()
+    ]
+    control = Arm(name=CONTROL, kind="random", label="random text")
+    scoring = {name: _scoring_flops(c.arm, pool, n_targets=len({x.target for x in choices})) for name, c in names.items()}
+    return conclude(
+        proof.evals,
+        [(c.target, name, CONTROL) for name, c in names.items()],
+        arms=[*arms, control],
+        compute=Compute(train_flops_per_token=flops_per_token(proof.settings.shape), scoring_flops=scoring),
+        seed=recipe.seed,
+    )
+
+
+def _scoring_flops(arm: ArmSpec, pool: Pool, *, n_targets: int) -> float:
+    """What scoring the whole pool cost one target, in operations: a method that knows its cost says so."""
+    per_byte = float(getattr(get_method(arm.method), "operations_per_byte", 0.0))
+    return per_byte * float(pool.counts["n_eligible_bytes"]) / n_targets
+
+
+def report_data(found: Findings) -> page.ReportData:
+    """Fill the report."""
+    recipe, counts = found.recipe, found.pool.counts
+    spec = recipe.trials
+    facts = [
+        page.Fact(label="Pool", value=f"{counts['n_eligible']:,} documents, {counts['n_tokens']:,} tokens"),
+        page.Fact(label="Budget", value=f"{recipe.budget} for each target"),
+    ]
+    if spec and found.proof:
+        shape = found.proof.settings.shape
+        facts += [
+            page.Fact(label="Proxy", value=f"{spec.size}, {shape.n_params / 1e6:.2f} M parameters"),
+            page.Fact(label="Training", value=f"{spec.tokens:,} tokens a trial, {spec.seeds} seeds an arm"),
+        ]
+    arms = [page.Arm(name=a.label, label=shown(a), description=get_method(a.method).info.title) for a in recipe.arms]
+    control = page.Arm(
+        name=CONTROL, label="random", role="control", description="random text of the pool, as many tokens, drawn anew for every seed"
+    )
+    return page.ReportData(
+        title=recipe.name,
+        recipe=found.recipe_path.name,
+        question=_question(found),
+        targets=tuple(_target(found, name) for name in found.targets),
+        arms=(*arms, control),
+        facts=tuple(facts),
+        warnings=tuple(_warnings(found)),
+        costs=tuple(_costs(found)),
+        methods=tuple(_method_note(arm) for arm in recipe.arms),
+        lineage=tuple(_lineage(record) for record in found.records),
+        inputs=tuple(_inputs(found)),
+        versions=(page.Fact(label="Prill", value=__version__),),
+        seeds=tuple(range(spec.seeds)) if spec else (),
+        recipe_text=found.recipe_path.read_text(encoding="utf-8"),
+        repeat_command=f"prill run {found.recipe_path.name}",
+        repeat_notes=(
+            "The same recipe, inputs and version give the same bytes, whatever the number of workers.",
+            "How long each step took on this machine: prill report RUN --timings.",
+        ),
+    )
+
+
+def _question(found: Findings) -> str:
+    names = ", ".join(found.targets)
+    return f"Which {found.recipe.budget} teach best: {names}?"
+
+
+def _target(found: Findings, name: str) -> page.TargetReport:
+    target = found.targets[name]
+    choices = [c for c in found.choices if c.target == name]
+    comparisons = [c for c in found.conclusion.comparisons if c.target == name] if found.conclusion else []
+    return page.TargetReport(
+        name=name,
+        facts=(
+            page.Fact(label="Fit part", value=f"{len(target.fit):,} documents, seen by methods"),
+            page.Fact(label="Held out", value=f"{len(target.held_out):,} documents, seen by the evaluation only"),
+        ),
+        findings=tuple(_finding(c) for c in comparisons),
+        curves=tuple(_curves(found, name)),
+        effects=tuple(e for c in comparisons for e in _effects(c)),
+        tokens_to_match=tuple(c.matching_sentence for c in comparisons if c.matching_sentence),
+        selections=tuple(_audit(found, c) for c in choices),
+        samples=tuple(group for c in choices for group in found.samples.get((name, c.arm.label), ())),
+        warnings=tuple(w for c in choices for w in c.audit["warnings"]),
+    )
+
+
+def _short(arm: str) -> str:
+    return arm.partition(":")[0]
+
+
+def _finding(comparison: Comparison) -> page.Finding:
+    return page.Finding(
+        arm=_short(comparison.arm),
+        control=_short(comparison.control),
+        verdict=page.Verdict(comparison.verdict.value),
+        sentence=comparison.sentence,
+        details=comparison.details,
+    )
+
+
+def _curves(found: Findings, target: str) -> list[page.Curve]:
+    if found.conclusion is None:
+        return []
+    arms = {CONTROL, *(arm_name(c.arm.label, target) for c in found.choices if c.target == target)}
+    sets: dict[str, page.EvalSet] = {f"target:{target}": "target", REST: "rest"}
+    return [
+        page.Curve(
+            arm=_short(curve.arm),
+            eval_set=sets[curve.eval_set],
+            points=tuple(
+                page.CurvePoint(n_tokens=p.n_tokens, mean_bpb=p.mean_bpb, low_bpb=p.low_bpb, high_bpb=p.high_bpb)
+                for p in curve.points
+            ),
+            seeds=tuple(
+                page.SeedPoint(seed=seed, n_tokens=p.n_tokens, bpb=bpb) for p in curve.points for seed, bpb in sorted(p.seeds.items())
+            ),
+        )
+        for curve in found.conclusion.curves
+        if curve.arm in arms and curve.eval_set in sets
+    ]
+
+
+def _effects(comparison: Comparison) -> list[page.Effect]:
+    effects = [comparison.effect, *(e for e in comparison.elsewhere if e.eval_set == REST)]
+    return [
+        page.Effect(
+            arm=_short(effect.arm),
+            control=_short(effect.control),
+            eval_set="rest" if effect.eval_set == REST else "target",
+            n_tokens=effect.n_tokens,
+            difference_bpb=effect.difference.estimate,
+            low_bpb=effect.difference.low,
+            high_bpb=effect.difference.high,
+            noise_floor_bpb=effect.noise_floor,
+            detectable_bpb=effect.smallest_detectable,
+            seed_differences_bpb=tuple(value for _, value in sorted(effect.differences.items())),
+            is_primary=effect is comparison.effect,
+        )
+        for effect in effects
+    ]
+
+
+def _audit(found: Findings, choice: Choice) -> page.SelectionAudit:
+    audit = choice.audit
+    cut = next(iter(audit["strata"].values())) if len(audit["strata"]) == 1 else None
+    last = (cut or {}).get("last_in") or {}
+    return page.SelectionAudit(
+        arm=choice.arm.label,
+        budget=str(audit["budget"]),
+        n_documents_candidates=audit["eligible"]["documents"],
+        n_tokens_candidates=audit["eligible"]["tokens"],
+        n_documents_kept=audit["kept"]["documents"],
+        n_tokens_kept=audit["kept"]["tokens"],
+        threshold=last.get("score") if audit["policy"]["kind"] != "gumbel" else None,
+        score_name=_score_name(choice),
+        n_ties_boundary=audit["ties"]["documents"],
+        shortfall_tokens=audit["shortfall"] if audit["unit"] == "tokens" else 0,
+        by_source=tuple(_sources(audit)),
+        lengths=_histogram(audit["lengths"], unit="tokens", is_log=True),
+        scores=_histogram(audit["scores"], unit=_score_name(choice), is_log=False),
+        dropped=tuple(page.Dropped(reason=r, n_documents=n) for r, n in found.pool.counts["dropped"].items()),
+    )
+
+
+def _score_name(choice: Choice) -> str:
+    columns = get_method(choice.arm.method).Settings.model_validate(choice.arm.settings)
+    info = get_method(choice.arm.method)(columns).columns([choice.target])[0]
+    return f"{shown(choice.arm)} score, {info.unit}"
+
+
+def _sources(audit: Mapping[str, Any]) -> list[page.SourceShare]:
+    rows = audit["sources"] or {}
+    named = [
+        page.SourceShare(
+            source=None if name == "(none)" else name,
+            n_documents_pool=row["all"]["documents"],
+            n_tokens_pool=row["all"]["tokens"],
+            n_documents_kept=row["kept"]["documents"],
+            n_tokens_kept=row["kept"]["tokens"],
+        )
+        for name, row in rows.items()
+    ]
+    return sorted(named, key=lambda s: (-s.n_tokens_kept, -s.n_tokens_pool, s.source or ""))
+
+
+def _histogram(counts: Mapping[str, Any], *, unit: str, is_log: bool) -> page.Histogram | None:
+    if len(counts["edges"]) < 2:
+        return None
+    return page.Histogram(
+        edges=tuple(counts["edges"]),
+        pool=tuple(counts["all"]["documents"]),
+        kept=tuple(counts["kept"]["documents"]),
+        unit=unit,
+        is_log=is_log,
+    )
+
+
+def _warnings(found: Findings) -> list[str]:
+    spec, said = found.recipe.trials, []
+    if spec is None:
+        said.append("No trials were run, so nothing here proves that the choice is better than random text.")
+    elif found.proof is not None and found.proof.n_epochs > 1.001:
+        said.append(
+            f"A trial read its choice up to {found.proof.n_epochs:.1f} times, because the budget is smaller than the trial."
+        )
+    few = [name for name, target in found.targets.items() if len(target.fit) < 10]
+    said += [f"`{name}` gives methods only {len(found.targets[name].fit)} documents; more would be safer." for name in few]
+    return said
+
+
+def _costs(found: Findings) -> list[page.StepCost]:
+    counts, proof = found.pool.counts, found.proof
+    read = {"n_documents": counts["n_documents"], "n_bytes": counts["n_bytes"]}
+    rows = [
+        page.StepCost(step="read", what="read, hash and account every document", **read),
+        page.StepCost(step="tokens", what="count tokens", n_documents=counts["n_eligible"], n_bytes=counts["n_eligible_bytes"], n_tokens=counts["n_tokens"]),
+    ]
+    for arm in found.recipe.arms:
+        what = f"fit and score {len(found.targets)} target{'s' * (len(found.targets) != 1)} in one pass each"
+        n_bytes = counts["n_eligible_bytes"] + counts["n_bytes"]
+        rows.append(page.StepCost(step=shown(arm), what=what, n_documents=counts["n_documents"], n_bytes=n_bytes))
+    if proof is not None:
+        rows.append(
+            page.StepCost(
+                step="trials", what=f"train {proof.n_trials} proxies", n_tokens=proof.n_tokens, flops=proof.flops
+            )
+        )
+    return rows
+
+
+def _method_note(arm: ArmSpec) -> page.MethodNote:
+    info = get_method(arm.method).info
+    return page.MethodNote(
+        name=shown(arm),
+        title=info.title,
+        paper="" if info.paper == "none" else f"arXiv:{info.paper}",
+        formula=info.formula,
+        summary=f"Cost: {info.cost}.",
+        assumptions=(info.assumes,),
+        deviations=(info.differs,),
+    )
+
+
+def _lineage(record: Record) -> page.LineageStep:
+    return page.LineageStep(
+        step=record.step,
+        fingerprint=record.fingerprint,
+        version=str(record.version),
+        parents=tuple(record.parents),
+        settings=tuple(page.Fact(label=name, value=str(value)) for name, value in sorted(record.settings.items())),
+        counts=tuple(page.Fact(label=name, value=str(value)) for name, value in sorted(record.counts.items())),
+    )
+
+
+def _inputs(found: Findings) -> list[page.InputFile]:
+    files = [
+        page.InputFile(path=str(f.get("path", "")), n_bytes=int(f.get("size", 0)), sha256=str(f.get("sha256", "")), role="pool")
+        for f in found.pool.read.record.inputs
+    ]
+    targets = [
+        page.InputFile(path=f"target {f['target']}", n_bytes=0, sha256=f["sha256"], role="target")
+        for f in found.pool.targets.record.inputs
+    ]
+    return [*files, *targets]

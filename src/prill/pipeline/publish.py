@@ -1,0 +1,128 @@
+"""The last stretch: the conclusion, the lineage, the report, and the words that close a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from prill.features.keyed import derive_seed
+from prill.pipeline.dataset import write_lineage
+from prill.pipeline.excerpts import browse
+from prill.pipeline.findings import Findings, judge, report_data
+from prill.pipeline.place import recall_place
+from prill.pipeline.steps import Choice, Pool
+from prill.pipeline.trials import Proof
+from prill.pipeline.walk import Done, Walk
+from prill.report.render import write_report
+from prill.report.terminal import plain_summary
+from prill.run.atomic import atomic_write
+from prill.run.directory import read_run
+from prill.run.events import timings
+from prill.study.conclude import CONCLUDE_VERSION, Conclusion
+from prill.targets.target import Target
+
+__all__ = ["publish", "timings_table"]
+
+REPORT_VERSION = 1
+
+
+def publish(
+    walk: Walk,
+    recipe_path: Path,
+    *,
+    pool: Pool,
+    targets: Mapping[str, Target],
+    choices: Sequence[Choice],
+    datasets: Mapping[str, Done],
+    proof: Proof | None,
+) -> str:
+    """Conclude, write `conclusion.json`, `lineage.json` and `report.html`; returns the closing words."""
+    conclusion, concluded = _conclude(walk, pool, choices, proof)
+    parents = [*datasets.values(), pool.tokens, pool.targets, *([concluded] if concluded else [])]
+    folder = walk.run.path
+    records = [r for r in read_run(folder).records if r.step not in ("lineage", "report")]
+    walk.at_once(
+        "lineage",
+        version=1,
+        settings={},
+        parents=parents,
+        files=["lineage.json"],
+        folder=folder,
+        build=lambda paths: write_lineage(paths[0], records, datasets) or {},
+        label="write the lineage",
+    )
+    found = Findings(
+        recipe=walk.recipe,
+        recipe_path=recipe_path,
+        pool=pool,
+        targets=targets,
+        choices=choices,
+        samples=browse(walk.corpus, choices, pool.read.parts, seed=derive_seed(walk.recipe.seed, "excerpts")),
+        proof=proof,
+        conclusion=conclusion,
+        records=records,
+    )
+    data = report_data(found)
+    walk.at_once(
+        "report",
+        version=REPORT_VERSION,
+        settings={"recipe": recipe_path.read_text(encoding="utf-8")},
+        parents=parents,
+        files=["report.html"],
+        folder=folder,
+        build=lambda paths: write_report(paths[0], data) or {},
+        label="write the report",
+    )
+    return plain_summary(data, report=str(folder / "report.html")) + _closing(folder, choices)
+
+
+def _conclude(
+    walk: Walk, pool: Pool, choices: Sequence[Choice], proof: Proof | None
+) -> tuple[Conclusion | None, Done | None]:
+    if proof is None:
+        return None, None
+    conclusion = judge(walk.recipe, proof, choices, pool)
+
+    def build(paths: list[Path]) -> Mapping[str, Any]:
+        atomic_write(paths[0], orjson.dumps(conclusion.to_json(), option=orjson.OPT_INDENT_2) + b"\n")
+        return {c.target: c.verdict.value for c in conclusion.comparisons}
+
+    done = walk.at_once(
+        "conclusion",
+        version=CONCLUDE_VERSION,
+        settings={"seed": walk.recipe.seed},
+        parents=[proof.done],
+        files=["conclusion.json"],
+        folder=walk.run.path,
+        build=build,
+        label="conclude",
+    )
+    return conclusion, done
+
+
+def _closing(folder: Path, choices: Sequence[Choice]) -> str:
+    kept = [f"{c.target}: {c.audit['kept']['documents']:,} documents, {c.audit['kept']['tokens']:,} tokens" for c in choices]
+    return f"dataset: {folder / 'dataset'} ({'; '.join(kept)})"
+
+
+def timings_table(run_folder: Path) -> str:
+    """Wall and processor seconds and peak memory of every step, as aligned text."""
+    read_run(run_folder)
+    rows = [("step", "wall s", "processor s", "peak MB")]
+    rows += [
+        (t.step, f"{t.elapsed_s:.1f}", f"{t.cpu_s:.1f}", f"{max(t.peak_memory_bytes, 0) / 1e6:.0f}")
+        for t in timings(run_folder)
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    )
+
+
+def recipe_of(run_folder: Path) -> Path:
+    """The recipe of a run."""
+    return recall_place(run_folder)
