@@ -131,13 +131,14 @@ def test_a_killed_parent_leaves_no_child_and_no_lock(tmp_path: Path, whole: dict
     assert contents(tmp_path) == whole
 
 
-def test_a_file_size_limit_is_one_error_and_the_rerun_is_identical(
-    tmp_path: Path, whole: dict[str, bytes]
+@pytest.mark.parametrize(("limit", "name"), [("-f 8", "EFBIG"), ("-n 10", "EMFILE")])
+def test_a_process_limit_is_one_error_and_the_rerun_is_identical(
+    tmp_path: Path, whole: dict[str, bytes], limit: str, name: str
 ) -> None:
-    limited = f"ulimit -f 8; exec {sys.executable} {SCRIPT} {tmp_path} 1"
+    limited = f"ulimit {limit}; exec {sys.executable} {SCRIPT} {tmp_path} 1"
     ended = subprocess.run(["sh", "-c", limited], capture_output=True, text=True, check=False)
     assert ended.returncode == 4, ended.stderr
-    assert "EFBIG" in ended.stderr
+    assert name in ended.stderr
     assert "Traceback" not in ended.stderr
     finish(tmp_path)
     assert contents(tmp_path) == whole
