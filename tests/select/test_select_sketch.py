@@ -7,11 +7,11 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prill.select.audit import score_edges, tally
 from prill.select.cut import Cut
 from prill.select.policy import Policy
 from prill.select.ranking import rank, score_key, score_of_key
 from prill.select.sketch import Sketch, sketch
+from prill.select.tally import score_edges, tally
 
 POLICY = Policy(strata="source")
 

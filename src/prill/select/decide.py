@@ -21,12 +21,13 @@ import pyarrow as pa
 
 from prill.errors import DataError
 from prill.select.allot import UNIT_AXIS, allot
-from prill.select.audit import Tally, audit, score_edges, tally
+from prill.select.audit import audit
 from prill.select.budget import Budget
 from prill.select.cut import Cut, Place, chosen
 from prill.select.policy import POLICY_VERSION, Policy
 from prill.select.ranking import rank
 from prill.select.sketch import LEVELS, Block, Frontier, Sketch, collect, sketch
+from prill.select.tally import Tally, score_edges, tally
 
 __all__ = [
     "COLLECT_ROWS",
