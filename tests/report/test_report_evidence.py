@@ -53,6 +53,8 @@ def test_a_conclusion_becomes_findings_effects_and_curves():
     comparison = conclusion.comparisons[0]
     assert [(f.arm, f.control, f.verdict) for f in found.findings] == [("dsir", "random", Verdict.BETTER)]
     assert found.findings[0].sentence == comparison.sentence
+    said = " ".join([comparison.sentence, *found.tokens_to_match])
+    assert said.count(comparison.matching_sentence) == 1
     primary, rest = found.effects
     assert (primary.eval_set, primary.is_primary, rest.eval_set, rest.is_primary) == (
         "target",

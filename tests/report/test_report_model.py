@@ -17,6 +17,17 @@ def test_histogram_edges_must_ascend():
         Histogram(edges=(0.0, 1.0, 1.0), pool=(1, 2), kept=(0, 1), unit="score")
 
 
+@pytest.mark.parametrize("edges", [(float("nan"), 1.0), (0.0, float("inf")), (float("-inf"), 0.0)])
+def test_histogram_edges_must_be_finite(edges):
+    with pytest.raises(InternalError, match="finite, ascending edges"):
+        Histogram(edges=edges, pool=(1,), kept=(1,), unit="score")
+
+
+def test_logarithmic_edges_must_be_above_zero():
+    with pytest.raises(InternalError, match=r"above zero for a logarithmic axis, found 0\.0"):
+        Histogram(edges=(0.0, 1.0), pool=(1,), kept=(1,), unit="tokens", is_log=True)
+
+
 def test_an_arm_that_is_not_listed_is_an_error():
     finding = Finding(arm="dsir", control="random", verdict=Verdict.BETTER, sentence="It is better.")
     with pytest.raises(InternalError, match=r"\['random'\]"):

@@ -228,9 +228,10 @@ def test_written_bytes_are_the_page(tmp_path, page):
     ("sentence", "shown"),
     [
         ("For `fiction` it holds", "For <code>fiction</code> it holds"),
+        ("from -0.5 to 3-4, x-1 and a--2", "from −0.5 to 3-4, x-1 and a--2"),
         ("an odd ` sign", "an odd ` sign"),
         ("`<b>` & more", "<code>&lt;b&gt;</code> &amp; more"),
     ],
 )
-def test_names_between_backticks_are_set_as_code(sentence, shown):
+def test_sentences_get_code_for_names_and_true_minus_signs(sentence, shown):
     assert f">{shown}<" in render(replace(sample_report(1), warnings=(sentence,)))

@@ -47,7 +47,7 @@ def histogram(bins: Histogram, *, threshold: float | None, title: str, css: str)
     """Share of the pool and of what was kept in every bin, each as a share of its own total."""
     shares = [_shares(bins.pool), _shares(bins.kept)]
     top = max(max(shares[0]), max(shares[1]))
-    if top <= 0 or (bins.is_log and bins.edges[0] <= 0):
+    if top <= 0:
         return Markup("")
     stop = WIDTH - _RIGHT
     x = Scale(low=bins.edges[0], high=bins.edges[-1], start=_LEFT, stop=stop, is_log=bins.is_log)
@@ -77,7 +77,7 @@ def _curve_scales(
     seeds = [seed.bpb for curve, _ in drawn for seed in curve.seeds]
     bounds = [b for p in every for b in (p.mean_bpb, p.low_bpb, p.high_bpb) if b is not None]
     bottom, top = padded([*bounds, *seeds], share=0.08)
-    ends = [(points[-1].n_tokens, len(_name(looks, curve)) * _LETTER + 10) for curve, points in drawn]
+    ends = [(points[-1].n_tokens, len(_name(looks, curve)) * _LETTER + 12) for curve, points in drawn]
     right = min(_room(math.log(end / low) / math.log(high / low), width) for end, width in ends)
     x = Scale(low=low, high=high, start=_LEFT + 10, stop=right, is_log=True)
     y = Scale(low=bottom, high=top, start=CURVE_HEIGHT - _BOTTOM, stop=_TOP)

@@ -17,7 +17,10 @@ __all__ = ["Evidence", "evidence"]
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """The fields of a `TargetReport` that a study decides, under the same names."""
+    """The fields of a `TargetReport` that a study decides, under the same names.
+
+    `tokens_to_match` holds only what the findings' own sentences do not say already.
+    """
 
     findings: tuple[Finding, ...]
     curves: tuple[Curve, ...]
@@ -46,7 +49,9 @@ def evidence(
             for one in (item.effect, *item.elsewhere)
             if one.eval_set in sets
         ),
-        tokens_to_match=tuple(item.matching_sentence for item in comparisons if item.matching_sentence),
+        tokens_to_match=tuple(
+            item.matching_sentence for item in comparisons if item.matching_sentence not in item.sentence
+        ),
     )
 
 

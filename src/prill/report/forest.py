@@ -18,6 +18,8 @@ from prill.report.svg import element, text
 
 __all__ = ["ForestScale", "forest_axis", "forest_row", "forest_scale", "share_bars"]
 
+_NARROW = 3.5  # per cent of the width: a narrower interval hides behind its dot and gets no end caps
+
 
 @dataclass(frozen=True, kw_only=True)
 class ForestScale:
@@ -89,10 +91,12 @@ def _noise(effect: Effect, scale: ForestScale) -> list[Markup]:
 
 def _mark(effect: Effect, scale: ForestScale, css: str) -> list[Markup]:
     parts: list[Markup] = []
-    if effect.low_bpb is not None and effect.high_bpb is not None:
-        low, high = scale.place(effect.low_bpb), scale.place(effect.high_bpb)
+    low_bpb, high_bpb = effect.low_bpb, effect.high_bpb
+    if low_bpb is not None and high_bpb is not None and low_bpb <= high_bpb:
+        low, high = scale.place(low_bpb), scale.place(high_bpb)
         parts += [_line(low, high, "50%", "50%", f"interval {css}")]
-        parts += [_line(end, end, "38%", "62%", f"interval {css}") for end in (low, high)]
+        if scale.scale(high_bpb) - scale.scale(low_bpb) > _NARROW:
+            parts += [_line(end, end, "38%", "62%", f"interval {css}") for end in (low, high)]
     seeds: Sequence[float] = [d for d in effect.seed_differences_bpb if math.isfinite(d)]
     parts += [
         element("circle", {"class": f"seed {css}", "cx": scale.place(d), "cy": "78%", "r": 1.6})

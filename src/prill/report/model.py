@@ -8,7 +8,9 @@ them harmless. A field that is not known stays at its default and its part of th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 from prill.errors import InternalError
@@ -173,8 +175,13 @@ class Histogram:
                 f"{len(self.pool)} pool bins and {len(self.kept)} kept bins",
                 where="report histogram",
             )
-        if any(b <= a for a, b in zip(self.edges, self.edges[1:], strict=False)):
-            raise InternalError("expected ascending edges, found others", where="report histogram")
+        if not all(math.isfinite(a) and a < b < math.inf for a, b in pairwise(self.edges)):
+            raise InternalError("expected finite, ascending edges, found others", where="report histogram")
+        if self.is_log and self.edges[0] <= 0:
+            raise InternalError(
+                f"expected edges above zero for a logarithmic axis, found {self.edges[0]}",
+                where="report histogram",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

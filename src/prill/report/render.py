@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from dataclasses import replace
 from functools import partial
 from importlib.resources import files
@@ -32,8 +33,8 @@ MAX_BYTES = 2_900_000  # below 3 MB with room for a mail header or a comment
 
 _LEVELS = (
     Limits(),
-    Limits(n_chars=1_000),
-    Limits(n_chars=600, n_drawn=8),
+    Limits(n_chars=1_000, n_documents=20),
+    Limits(n_chars=600, n_documents=12, n_drawn=8),
     Limits(n_chars=400, n_documents=8, n_drawn=4, n_sources=10),
     Limits(n_chars=240, n_documents=5, n_drawn=2, n_sources=8, n_rows=200),
     Limits(n_chars=160, n_documents=3, n_drawn=1, n_sources=6, n_rows=100),
@@ -55,6 +56,8 @@ def render(data: ReportData) -> str:
     """
     stamped = _with_lengths(data)
     for limits in _LEVELS:
+        if limits is not _LEVELS[-1] and _n_excerpt_chars(data, limits) > MAX_BYTES:
+            continue  # the excerpts alone would not fit
         page = _render(stamped, limits)
         n_bytes = len(page.encode())
         if n_bytes <= MAX_BYTES:
@@ -111,10 +114,10 @@ def _environment() -> Any:
 
 
 def _prose(sentence: str) -> Markup:
-    """A sentence in which names between backticks are set as code; everything is escaped."""
-    parts = sentence.split("`")
+    """A sentence with true minus signs, and names between backticks set as code; everything is escaped."""
+    parts = re.sub(r"(?<![\w.-])-(?=\d)", "−", sentence).split("`")
     if len(parts) % 2 == 0:
-        return escape(sentence)
+        return escape("`".join(parts))
     shown = [
         Markup("<code>{}</code>").format(part) if i % 2 else escape(part) for i, part in enumerate(parts)
     ]
@@ -149,6 +152,14 @@ def _browser_json(view: PageView) -> str:
     for sign in "<>&\u2028\u2029":
         content = content.replace(sign, f"\\u{ord(sign):04x}")
     return content
+
+
+def _n_excerpt_chars(data: ReportData, limits: Limits) -> int:
+    """Characters of all excerpts under these limits: a lower bound of the page's bytes."""
+    groups = (group for target in data.targets[: limits.n_targets] for group in target.samples)
+    return sum(
+        min(len(d.text), limits.n_chars) for group in groups for d in group.documents[: limits.n_documents]
+    )
 
 
 def _with_lengths(data: ReportData) -> ReportData:

@@ -18,7 +18,7 @@ Attribute = str | float | int | None
 
 def element(name: str, attributes: Mapping[str, Attribute], *children: Markup | str) -> Markup:
     """`<name a="b">children</name>`; plain strings are escaped, None attributes left out."""
-    parts = [f' {key}="{escape(_shown(value))}"' for key, value in attributes.items() if value is not None]
+    parts = [f' {key}="{_shown(value)}"' for key, value in attributes.items() if value is not None]
     inner = "".join(escape(child) for child in children)
     closed = f"<{name}{''.join(parts)}>{inner}</{name}>" if inner else f"<{name}{''.join(parts)}/>"
     return Markup(closed)  # attributes and children are escaped above
@@ -48,4 +48,10 @@ def place(value: float) -> str:
 
 
 def _shown(value: Attribute) -> str:
-    return place(value) if isinstance(value, float) else str(value)
+    return (
+        str(escape(value))
+        if isinstance(value, str)
+        else place(value)
+        if isinstance(value, float)
+        else str(value)
+    )

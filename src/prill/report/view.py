@@ -42,7 +42,7 @@ class Limits:
     """How much of everything fits: characters of text, documents a group, selections drawn, rows a list."""
 
     n_chars: int = 1_500
-    n_documents: int = 12
+    n_documents: int = 40
     n_drawn: int = 16
     n_sources: int = 14
     n_rows: int = 400
@@ -156,7 +156,7 @@ def _overview(data: ReportData, look: Mapping[str, Look]) -> list[Forest]:
         first = rows
     others = [row for row in rows if row not in first]
     forests = []
-    for group, caption in ((first, ""), (others, "Other comparisons")):
+    for group, caption in ((first, ""), (others, _caption(others, data))):
         if 0 < len(group) <= _ROWS_IN_ONE_PLOT:
             forests.append(_overview_forest(group, data, look, caption=caption, is_open=not caption))
         elif group:
@@ -173,11 +173,20 @@ def _split_overview(
             [row for row in rows if (row.arm, row.control) == pair],
             data,
             look,
-            caption=f"{look[pair[0]].label} against {spoken(data.arm(pair[1]))}",
+            caption=_caption([row for row in rows if (row.arm, row.control) == pair], data),
             is_open=is_open and index == 0,
         )
         for index, pair in enumerate(pairs)
     ]
+
+
+def _caption(rows: Sequence[Comparison], data: ReportData) -> str:
+    """The pair when there is one, else what they have in common: not being the headline."""
+    pairs = {(row.arm, row.control) for row in rows}
+    if len(pairs) != 1:
+        return "Other comparisons"
+    arm, control = pairs.pop()
+    return f"{data.arm(arm).label} against {spoken(data.arm(control))}"
 
 
 def _overview_forest(
