@@ -27,17 +27,24 @@ app = typer.Typer(
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, in YAML.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
-Workers = Annotated[int | None, typer.Option("--workers", "-j", min=1, help="Workers; all cores when not given.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", "-j", min=1, help="Workers; all cores when not given.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")]
 Accept = Annotated[
-    bool, typer.Option("--accept-changes", help="Go on in a folder whose recipe differed; unchanged steps are kept.")
+    bool,
+    typer.Option(
+        "--accept-changes", help="Go on in a folder whose recipe differed; unchanged steps are kept."
+    ),
 ]
 
 
 @app.command()
 def run(
     recipe: RecipePath,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the run, instead of the recipe's.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the run, instead of the recipe's.")
+    ] = None,
     workers: Workers = None,
     quiet: Quiet = False,
     accept_changes: Accept = False,
@@ -45,7 +52,9 @@ def run(
     """Run a recipe from the corpus to the report; run it again after any stop and it goes on."""
     from prill.pipeline.run import run_recipe
 
-    _finish(run_recipe(recipe, output=output, n_workers=workers, is_quiet=quiet, accept_changes=accept_changes))
+    _finish(
+        run_recipe(recipe, output=output, n_workers=workers, is_quiet=quiet, accept_changes=accept_changes)
+    )
 
 
 @app.command()
@@ -94,7 +103,9 @@ def methods(
 @app.command()
 def report(
     run_folder: RunFolder = Path("run"),
-    timings: Annotated[bool, typer.Option("--timings", help="Print the wall and processor time of every step.")] = False,
+    timings: Annotated[
+        bool, typer.Option("--timings", help="Print the wall and processor time of every step.")
+    ] = False,
 ) -> None:
     """Write the report of a finished run again, or print how long its steps took."""
     from prill.pipeline.publish import timings_table
@@ -113,7 +124,8 @@ def verify(run_folder: RunFolder = Path("run")) -> None:
     if not found.is_whole:
         raise DataError.of(found.problems)
     typer.echo(
-        f"{run_folder}: {found.n_files:,} files of {found.n_steps} finished steps are whole ({found.n_bytes / 1e6:,.1f} MB)"
+        f"{run_folder}: {found.n_files:,} files of {found.n_steps} finished steps are whole "
+        f"({found.n_bytes / 1e6:,.1f} MB)"
         + (f"; {found.n_unfinished} steps are unfinished" if found.n_unfinished else "")
     )
 
@@ -144,7 +156,9 @@ def _version(is_asked: bool) -> None:  # noqa: FBT001 - typer's callback signatu
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     _State.is_debug = debug
@@ -171,10 +185,19 @@ def main() -> NoReturn:
         _tell(error)
         sys.exit(error.exit_code)
     except MemoryError:
-        _tell(ResourceError("more memory expected, found none left", hint="use fewer workers, or smaller shards"))
+        _tell(
+            ResourceError(
+                "more memory expected, found none left", hint="use fewer workers, or smaller shards"
+            )
+        )
         sys.exit(ResourceError.exit_code)
     except Exception as fault:  # noqa: BLE001 - the last line of defence: no user sees a traceback unasked
-        _tell(InternalError(f"this should not happen: {type(fault).__name__}: {fault}", hint="run `prill --debug ...` and report it"))
+        _tell(
+            InternalError(
+                f"this should not happen: {type(fault).__name__}: {fault}",
+                hint="run `prill --debug ...` and report it",
+            )
+        )
         sys.exit(InternalError.exit_code)
     sys.exit(0)
 

@@ -38,7 +38,10 @@ def test_a_short_recipe_gets_defaults() -> None:
 def test_all_problems_are_told_at_once_with_line_and_near_name() -> None:
     told = problems_of(GOOD + "tirals: {}\nseed: -1\narms: [{method: disr}]\n")
     assert len(told) == 3
-    assert any(t.startswith("r.yaml:6:1 (tirals): unknown key `tirals`") and "did you mean 'trials'?" in t for t in told)
+    assert any(
+        t.startswith("r.yaml:6:1 (tirals): unknown key `tirals`") and "did you mean 'trials'?" in t
+        for t in told
+    )
     assert any("r.yaml:7:1 (seed)" in t for t in told)
     assert any("r.yaml:8:" in t and "did you mean 'dsir'?" in t for t in told)
 
@@ -87,7 +90,13 @@ def test_two_arms_of_one_method_need_names() -> None:
         ("", "a mapping"),
         ("a: " + "[" * 100 + "]" * 100, "levels"),
         ("x" * 1_000_001, "bytes expected"),
-        ("a: &a [1,1,1,1,1,1,1,1]\n" + "".join(f"b{i}: &b{i} [{','.join(['*' + ('a' if i == 0 else f'b{i-1}')] * 9)}]\n" for i in range(9)), "values expected"),
+        (
+            "a: &a [1,1,1,1,1,1,1,1]\n"
+            + "".join(
+                f"b{i}: &b{i} [{','.join(['*' + ('a' if i == 0 else f'b{i - 1}')] * 9)}]\n" for i in range(9)
+            ),
+            "values expected",
+        ),
         ("a: 1\n---\nb: 2\n", "valid YAML"),
         ("a: \x01\n", "valid YAML"),
     ],
@@ -129,7 +138,9 @@ def test_the_schema_describes_every_field() -> None:
     json.dumps(schema)
 
 
-@pytest.mark.parametrize(("text", "n"), [("500k", 500_000), ("2M tokens", 2_000_000), (7, 7), ("1e6", 1_000_000)])
+@pytest.mark.parametrize(
+    ("text", "n"), [("500k", 500_000), ("2M tokens", 2_000_000), (7, 7), ("1e6", 1_000_000)]
+)
 def test_amounts_are_read_as_written(text: object, n: int) -> None:
     assert parse_amount(text, unit="tokens") == n
 

@@ -39,7 +39,7 @@ targets:
   reference_prose: {paths: [targets/reference_prose.jsonl]}
   documented_code: {paths: [targets/documented_code.jsonl]}
 
-budget: 3%            # of the pool's tokens, for each target
+budget: 4%            # of the pool's tokens, for each target
 
 arms:
   - method: dsir
@@ -76,7 +76,7 @@ def build_demo(folder: Path, *, source_bytes: int = SOURCE_BYTES) -> Path:
             raise ResourceError(
                 f"at least {MIN_SAMPLE} documents expected for `{name}`, found {len(sample)}",
                 where="this Python installation",
-                hint="run `prill run` on a corpus of your own, or use a Python with its standard library's sources",
+                hint="use a Python with the standard library's sources, or `prill run` on your own corpus",
             )
     (folder / "corpus").mkdir(parents=True, exist_ok=True)
     (folder / "targets").mkdir(exist_ok=True)
@@ -84,13 +84,17 @@ def build_demo(folder: Path, *, source_bytes: int = SOURCE_BYTES) -> Path:
         lines = (orjson.dumps({"id": d.id, "text": d.text}) for d in sample)
         atomic_write(folder / "targets" / f"{name}.jsonl", b"\n".join(lines) + b"\n")
     for shard in range(N_SHARDS):
-        _write_shard(folder / "corpus" / f"machine-{shard:05d}-of-{N_SHARDS:05d}.parquet", pool[shard::N_SHARDS])
+        _write_shard(
+            folder / "corpus" / f"machine-{shard:05d}-of-{N_SHARDS:05d}.parquet", pool[shard::N_SHARDS]
+        )
     recipe = folder / "recipe.yaml"
     atomic_write(recipe, RECIPE.encode())
     return recipe
 
 
-def _split(found: Iterable[MachineDocument]) -> tuple[list[MachineDocument], dict[str, list[MachineDocument]]]:
+def _split(
+    found: Iterable[MachineDocument],
+) -> tuple[list[MachineDocument], dict[str, list[MachineDocument]]]:
     pool: list[MachineDocument] = []
     samples: dict[str, list[MachineDocument]] = {name: [] for name in TARGETS}
     for document in found:
@@ -105,5 +109,7 @@ def _write_shard(path: Path, rows: list[MachineDocument]) -> None:
 
     from prill.corpus.writers import write_parquet
 
-    columns = {key: pa.array([getattr(d, key) for d in rows], pa.large_string()) for key in ("id", "text", "source")}
+    columns = {
+        key: pa.array([getattr(d, key) for d in rows], pa.large_string()) for key in ("id", "text", "source")
+    }
     write_parquet(path, pa.table(columns))

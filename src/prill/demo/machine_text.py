@@ -46,7 +46,7 @@ def documents(source_bytes: int) -> list[MachineDocument]:
 def reference_topics() -> dict[str, str]:
     """The sections of the language reference that `help()` shows, by name; empty where Python lacks them."""
     try:
-        from pydoc_data.topics import topics  # type: ignore[import-untyped]
+        from pydoc_data.topics import topics
     except ImportError:
         return {}
     return dict(topics)

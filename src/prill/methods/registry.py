@@ -75,6 +75,7 @@ class Method(Protocol):
     version: ClassVar[int]
     default_policy: ClassVar[dict[str, Any]]
     Settings: ClassVar[type[BaseModel]]
+    settings: BaseModel
 
     def __init__(self, settings: Any) -> None: ...
 

@@ -47,7 +47,7 @@ class PoolTables:
 
 @dataclass(frozen=True, kw_only=True)
 class DrawTables:
-    """Tables of the whole pool with a keyed uniform draw for a score: what the random control is taken from."""
+    """Tables of the whole pool with a keyed draw for a score: what the random control is taken from."""
 
     read_parts: list[Path]
     eligible_parts: list[Path]
@@ -62,7 +62,7 @@ class DrawTables:
 
 @dataclass(frozen=True, kw_only=True)
 class SubsetTables:
-    """Tables of a choice with a keyed uniform draw for a score: what a trial shorter than the choice reads."""
+    """Tables of a choice with a keyed draw for a score: what a trial shorter than the choice reads."""
 
     choice_parts: list[Path]
     seed: int
@@ -90,7 +90,7 @@ def _table(read_part: Path, eligible_part: Path, token_part: Path, score: pa.Arr
 
 
 def draw(tables: Tables, n_shards: int, *, n_tokens: int, seed: int) -> Decision:
-    """The first documents in the order of their draws that hold `n_tokens` tokens, or all when they hold less."""
+    """The first documents in the order of their draws that hold `n_tokens` tokens, or all of them."""
     budget = Budget(amount=n_tokens, unit="tokens")
     return decide(tables, n_shards, budget=budget, policy=Policy(on_short="take_all"), seed=seed)
 

@@ -48,13 +48,17 @@ def browse(
     found = {(c.target, c.arm.label): _find(c, len(corpus.shards), seed) for c in choices}
     places = {(f.shard, f.row) for groups in found.values() for group in groups.values() for f in group}
     texts = _read(corpus, places)
-    sources = {s: read_columns(read_parts[s], ["source"])["source"] for s in sorted({shard for shard, _ in places})}
+    sources = {
+        s: read_columns(read_parts[s], ["source"])["source"] for s in sorted({shard for shard, _ in places})
+    }
     return {
         key: tuple(
             SampleGroup(
                 kind=kind,
                 arm=key[1],
-                documents=tuple(_document(corpus, f, texts, sources[f.shard][f.row].as_py(), kind) for f in group),
+                documents=tuple(
+                    _document(corpus, f, texts, sources[f.shard][f.row].as_py(), kind) for f in group
+                ),
             )
             for kind, group in groups.items()
         )
@@ -90,7 +94,10 @@ def _find(choice: Choice, n_shards: int, seed: int) -> dict[Kind, list[_Found]]:
                 )
                 for row in rows
             ]
-    return {kind: sorted(found, key=lambda f: (f.order, f.shard, f.row))[:PER_GROUP] for kind, found in best.items()}
+    return {
+        kind: sorted(found, key=lambda f: (f.order, f.shard, f.row))[:PER_GROUP]
+        for kind, found in best.items()
+    }
 
 
 def _read(corpus: Corpus, places: set[tuple[int, int]]) -> Mapping[tuple[int, int], tuple[str, str | None]]:
@@ -109,10 +116,16 @@ def _read(corpus: Corpus, places: set[tuple[int, int]]) -> Mapping[tuple[int, in
 
 
 def _document(
-    corpus: Corpus, found: _Found, texts: Mapping[tuple[int, int], tuple[str, str | None]], source: str | None, kind: Kind
+    corpus: Corpus,
+    found: _Found,
+    texts: Mapping[tuple[int, int], tuple[str, str | None]],
+    source: str | None,
+    kind: Kind,
 ) -> SampleDocument:
     text, name = texts[found.shard, found.row]
-    line = {"above": "just above the line", "below": "just below the line", "random": "drawn from the pool"}[kind]
+    line = {"above": "just above the line", "below": "just below the line", "random": "drawn from the pool"}[
+        kind
+    ]
     return SampleDocument(
         shard=Path(corpus.shards[found.shard].path).name,
         row=found.row,

@@ -50,11 +50,16 @@ def judge(recipe: Recipe, proof: Proof, choices: Sequence[Choice], pool: Pool) -
 
     names = {arm_name(c.arm.label, c.target): c for c in choices}
     arms = [
-        Arm(name=name, kind="selected", target=c.target, method=c.arm.method, label=f"{shown(c.arm)}'s choice")
+        Arm(
+            name=name, kind="selected", target=c.target, method=c.arm.method, label=f"{shown(c.arm)}'s choice"
+        )
         for name, c in names.items()
     ]
     control = Arm(name=CONTROL, kind="random", label="random text")
-    scoring = {name: _scoring_flops(c.arm, pool, n_targets=len({x.target for x in choices})) for name, c in names.items()}
+    scoring = {
+        name: _scoring_flops(c.arm, pool, n_targets=len({x.target for x in choices}))
+        for name, c in names.items()
+    }
     return conclude(
         proof.evals,
         [(c.target, name, CONTROL) for name, c in names.items()],
@@ -84,9 +89,15 @@ def report_data(found: Findings) -> page.ReportData:
             page.Fact(label="Proxy", value=f"{spec.size}, {shape.n_params / 1e6:.2f} M parameters"),
             page.Fact(label="Training", value=f"{spec.tokens:,} tokens a trial, {spec.seeds} seeds an arm"),
         ]
-    arms = [page.Arm(name=a.label, label=shown(a), description=get_method(a.method).info.title) for a in recipe.arms]
+    arms = [
+        page.Arm(name=a.label, label=shown(a), description=get_method(a.method).info.title)
+        for a in recipe.arms
+    ]
     control = page.Arm(
-        name=CONTROL, label="random", role="control", description="random text of the pool, as many tokens, drawn anew for every seed"
+        name=CONTROL,
+        label="random",
+        role="control",
+        description="random text of the pool, as many tokens, drawn anew for every seed",
     )
     return page.ReportData(
         title=recipe.name,
@@ -124,7 +135,9 @@ def _target(found: Findings, name: str) -> page.TargetReport:
         name=name,
         facts=(
             page.Fact(label="Fit part", value=f"{len(target.fit):,} documents, seen by methods"),
-            page.Fact(label="Held out", value=f"{len(target.held_out):,} documents, seen by the evaluation only"),
+            page.Fact(
+                label="Held out", value=f"{len(target.held_out):,} documents, seen by the evaluation only"
+            ),
         ),
         findings=tuple(_finding(c) for c in comparisons),
         curves=tuple(_curves(found, name)),
@@ -160,11 +173,15 @@ def _curves(found: Findings, target: str) -> list[page.Curve]:
             arm=_short(curve.arm),
             eval_set=sets[curve.eval_set],
             points=tuple(
-                page.CurvePoint(n_tokens=p.n_tokens, mean_bpb=p.mean_bpb, low_bpb=p.low_bpb, high_bpb=p.high_bpb)
+                page.CurvePoint(
+                    n_tokens=p.n_tokens, mean_bpb=p.mean_bpb, low_bpb=p.low_bpb, high_bpb=p.high_bpb
+                )
                 for p in curve.points
             ),
             seeds=tuple(
-                page.SeedPoint(seed=seed, n_tokens=p.n_tokens, bpb=bpb) for p in curve.points for seed, bpb in sorted(p.seeds.items())
+                page.SeedPoint(seed=seed, n_tokens=p.n_tokens, bpb=bpb)
+                for p in curve.points
+                for seed, bpb in sorted(p.seeds.items())
             ),
         )
         for curve in found.conclusion.curves
@@ -253,10 +270,14 @@ def _warnings(found: Findings) -> list[str]:
         said.append("No trials were run, so nothing here proves that the choice is better than random text.")
     elif found.proof is not None and found.proof.n_epochs > 1.001:
         said.append(
-            f"A trial read its choice up to {found.proof.n_epochs:.1f} times, because the budget is smaller than the trial."
+            f"A trial read its choice up to {found.proof.n_epochs:.1f} times, "
+            "because the budget is smaller than the trial."
         )
     few = [name for name, target in found.targets.items() if len(target.fit) < 10]
-    said += [f"`{name}` gives methods only {len(found.targets[name].fit)} documents; more would be safer." for name in few]
+    said += [
+        f"`{name}` gives methods only {len(found.targets[name].fit)} documents; more would be safer."
+        for name in few
+    ]
     return said
 
 
@@ -265,16 +286,27 @@ def _costs(found: Findings) -> list[page.StepCost]:
     read = {"n_documents": counts["n_documents"], "n_bytes": counts["n_bytes"]}
     rows = [
         page.StepCost(step="read", what="read, hash and account every document", **read),
-        page.StepCost(step="tokens", what="count tokens", n_documents=counts["n_eligible"], n_bytes=counts["n_eligible_bytes"], n_tokens=counts["n_tokens"]),
+        page.StepCost(
+            step="tokens",
+            what="count tokens",
+            n_documents=counts["n_eligible"],
+            n_bytes=counts["n_eligible_bytes"],
+            n_tokens=counts["n_tokens"],
+        ),
     ]
     for arm in found.recipe.arms:
         what = f"fit and score {len(found.targets)} target{'s' * (len(found.targets) != 1)} in one pass each"
         n_bytes = counts["n_eligible_bytes"] + counts["n_bytes"]
-        rows.append(page.StepCost(step=shown(arm), what=what, n_documents=counts["n_documents"], n_bytes=n_bytes))
+        rows.append(
+            page.StepCost(step=shown(arm), what=what, n_documents=counts["n_documents"], n_bytes=n_bytes)
+        )
     if proof is not None:
         rows.append(
             page.StepCost(
-                step="trials", what=f"train {proof.n_trials} proxies", n_tokens=proof.n_tokens, flops=proof.flops
+                step="trials",
+                what=f"train {proof.n_trials} proxies",
+                n_tokens=proof.n_tokens,
+                flops=proof.flops,
             )
         )
     return rows
@@ -299,14 +331,23 @@ def _lineage(record: Record) -> page.LineageStep:
         fingerprint=record.fingerprint,
         version=str(record.version),
         parents=tuple(record.parents),
-        settings=tuple(page.Fact(label=name, value=str(value)) for name, value in sorted(record.settings.items())),
-        counts=tuple(page.Fact(label=name, value=str(value)) for name, value in sorted(record.counts.items())),
+        settings=tuple(
+            page.Fact(label=name, value=str(value)) for name, value in sorted(record.settings.items())
+        ),
+        counts=tuple(
+            page.Fact(label=name, value=str(value)) for name, value in sorted(record.counts.items())
+        ),
     )
 
 
 def _inputs(found: Findings) -> list[page.InputFile]:
     files = [
-        page.InputFile(path=str(f.get("path", "")), n_bytes=int(f.get("size", 0)), sha256=str(f.get("sha256", "")), role="pool")
+        page.InputFile(
+            path=str(f.get("path", "")),
+            n_bytes=int(f.get("size", 0)),
+            sha256=str(f.get("sha256", "")),
+            role="pool",
+        )
         for f in found.pool.read.record.inputs
     ]
     targets = [

@@ -60,7 +60,10 @@ def plan_recipe(path: Path, *, n_workers: int | None) -> str:
         f"pool       about {found.n_documents:,} documents, {found.n_bytes / 1e6:,.1f} MB of text in "
         f"{summary['n_files']} files, {summary['n_shards']} shards",
         f"tokens     about {found.n_tokens:,} (at {BYTES_PER_TOKEN:g} bytes a token)",
-        *(f"target     {name}: {len(t.fit)} documents to fit, {len(t.held_out)} held out" for name, t in targets.items()),
+        *(
+            f"target     {name}: {len(t.fit)} documents to fit, {len(t.held_out)} held out"
+            for name, t in targets.items()
+        ),
         f"budget     {found.n_budget} for each of {len(targets)} targets, "
         f"{len(recipe.arms)} method{'s' * (len(recipe.arms) != 1)} and the random control",
         f"proof      {found.n_trials} trials, {found.n_trial_tokens:,} training tokens in all"
@@ -98,7 +101,9 @@ def estimate(recipe: Recipe, corpus: Corpus, *, n_targets: int, n_workers: int) 
         n_budget=f"{budget}, about {n_chosen:,} {unit}",
         n_trials=n_trials,
         n_trial_tokens=_training_tokens(spec, n_trials) if spec else 0,
-        disk_bytes=round(n_documents * (COLUMN_BYTES + SCORE_BYTES * n_choices) + n_choices * share * n_bytes * 0.4),
+        disk_bytes=round(
+            n_documents * (COLUMN_BYTES + SCORE_BYTES * n_choices) + n_choices * share * n_bytes * 0.4
+        ),
         memory_bytes=_memory(spec, n_workers),
         prepare_s=prepare + 5.0,
         train_s=_train_seconds(spec, n_trials, n_workers) if spec else 0.0,
@@ -138,7 +143,9 @@ def _probe(corpus: Corpus) -> tuple[int, int]:
         if batch is not None:
             n_rows += batch.n_rows
             n_text += int(batch.text_buffers()[0][-1] - batch.text_buffers()[0][0])
-            n_stored += shard.n_bytes if shard.n_rows is None else round(shard.n_bytes * batch.n_rows / shard.n_rows)
+            n_stored += (
+                shard.n_bytes if shard.n_rows is None else round(shard.n_bytes * batch.n_rows / shard.n_rows)
+            )
     known = corpus.schema_summary()["n_rows"]
     stored = sum(shard.n_bytes for shard in corpus.shards)
     n_documents = known if known is not None else round(stored * n_rows / max(1, n_stored))

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from prill.corpus.columns import ColumnInfo, read_columns, write_columns
 from prill.corpus.batch import Batch
+from prill.corpus.columns import ColumnInfo, read_columns, write_columns
 from prill.corpus.corpus import Corpus
 from prill.corpus.tokenizer import load_tokenizer
 from prill.features.keyed import keyed_uniform
@@ -26,9 +26,11 @@ __all__ = [
     "CountTokens",
     "MarkEligible",
     "ReadShard",
-    "duplicate_bits",
     "first_copies",
+    "pool_counts",
+    "read_counts",
     "sample_texts",
+    "write_quarantine",
 ]
 
 READ_VERSION = 1
@@ -48,14 +50,20 @@ _READ_COLUMNS = (
     ColumnInfo(name="n_bytes", unit="bytes", summary="length of the text in UTF-8"),
     ColumnInfo(name="source", unit="name", summary="where the corpus says the document comes from"),
     ColumnInfo(name="bad", unit="reason", summary="why the record could not be read; null for a good one"),
-    ColumnInfo(name="bad_where", unit="text", summary="file, line or row of a bad record, and what was found"),
+    ColumnInfo(
+        name="bad_where", unit="text", summary="file, line or row of a bad record, and what was found"
+    ),
     ColumnInfo(name="bad_raw", unit="bytes", summary="the bytes of a bad record, as they are in the file"),
 )
 _ELIGIBLE_COLUMNS = (
-    ColumnInfo(name="drop_reason", unit="reason", summary="why the document cannot be chosen; null when it can"),
+    ColumnInfo(
+        name="drop_reason", unit="reason", summary="why the document cannot be chosen; null when it can"
+    ),
 )
 _TOKEN_COLUMNS = (
-    ColumnInfo(name="n_tokens", unit="tokens", summary="tokens with the one that ends the document; 0 if dropped"),
+    ColumnInfo(
+        name="n_tokens", unit="tokens", summary="tokens with the one that ends the document; 0 if dropped"
+    ),
 )
 
 
@@ -102,7 +110,12 @@ def _bad_columns(batch: Batch) -> dict[str, pa.Array]:
 
 def _no_rows() -> pa.Table:
     types = {"hash_high": pa.uint64(), "hash_low": pa.uint64(), "n_bytes": pa.int64()}
-    types |= {"source": pa.string(), "bad": pa.string(), "bad_where": pa.string(), "bad_raw": pa.large_binary()}
+    types |= {
+        "source": pa.string(),
+        "bad": pa.string(),
+        "bad_where": pa.string(),
+        "bad_raw": pa.large_binary(),
+    }
     return pa.table({name: pa.array([], kind) for name, kind in types.items()})
 
 
@@ -194,7 +207,9 @@ class CountTokens:
         eligible = pc.is_null(read_columns(self.eligible_parts[index])["drop_reason"]).to_numpy()
         n_tokens = np.zeros(len(eligible), np.int64)
         for batch in self.corpus.batches(self.corpus.shards[index]):
-            rows = batch.first_row + np.flatnonzero(eligible[batch.first_row : batch.first_row + batch.n_rows])
+            rows = batch.first_row + np.flatnonzero(
+                eligible[batch.first_row : batch.first_row + batch.n_rows]
+            )
             n_tokens[rows] = tokenizer.count_batch(batch.text.take(pa.array(rows - batch.first_row))) + 1
         write_columns(path, {"n_tokens": n_tokens}, _TOKEN_COLUMNS)
 
@@ -203,11 +218,16 @@ def sample_texts(
     corpus: Corpus, read_parts: list[Path], eligible_parts: list[Path], *, n_bytes: int, seed: int
 ) -> Iterator[str]:
     """Eligible texts of about `n_bytes` in all, chosen by keyed hash, in corpus order."""
-    total = sum(int(t["n_bytes"].to_numpy().sum()) for t in (read_columns(path, ["n_bytes"]) for path in read_parts))
+    total = sum(
+        int(t["n_bytes"].to_numpy().sum()) for t in (read_columns(path, ["n_bytes"]) for path in read_parts)
+    )
     share = n_bytes / max(1, total)
     for shard in corpus.shards:
         chosen = pc.is_null(read_columns(eligible_parts[shard.index])["drop_reason"]).to_numpy()
-        chosen &= keyed_uniform(seed, read_columns(read_parts[shard.index], ["hash_low"])["hash_low"].to_numpy()) < share
+        chosen &= (
+            keyed_uniform(seed, read_columns(read_parts[shard.index], ["hash_low"])["hash_low"].to_numpy())
+            < share
+        )
         if not chosen.any():
             continue
         for batch in corpus.batches(shard):
@@ -226,7 +246,9 @@ def read_counts(parts: list[Path]) -> dict[str, int]:
     return counts
 
 
-def pool_counts(read_parts: list[Path], eligible_parts: list[Path], token_parts: list[Path]) -> dict[str, object]:
+def pool_counts(
+    read_parts: list[Path], eligible_parts: list[Path], token_parts: list[Path]
+) -> dict[str, object]:
     """The account of the pool: in = eligible + dropped by reason, exactly."""
     totals = {"n_documents": 0, "n_bytes": 0, "n_eligible": 0, "n_eligible_bytes": 0, "n_tokens": 0}
     dropped: dict[str, int] = {}

@@ -22,7 +22,15 @@ from prill.corpus.writers import write_parquet
 from prill.pipeline.choose import DrawTables, SubsetTables, draw
 from prill.study.pieces import Pieces
 
-__all__ = ["EncodeShard", "Sample", "read_samples", "sample_tables", "write_eval_set", "write_samples", "write_stream"]
+__all__ = [
+    "EncodeShard",
+    "Sample",
+    "read_samples",
+    "sample_tables",
+    "write_eval_set",
+    "write_samples",
+    "write_stream",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +43,9 @@ class Sample:
     tables: SubsetTables | DrawTables
 
 
-def write_samples(path: Path, samples: Sequence[Sample], *, n_shards: int, longest: int) -> Mapping[str, object]:
+def write_samples(
+    path: Path, samples: Sequence[Sample], *, n_shards: int, longest: int
+) -> Mapping[str, object]:
     """Decide and write each sample's documents: arm, seed, shard, row, n_tokens and draw, in training order.
 
     Args:
@@ -44,7 +54,9 @@ def write_samples(path: Path, samples: Sequence[Sample], *, n_shards: int, longe
     """
     tables = [_documents(sample, n_shards, longest) for sample in samples]
     write_parquet(path, pa.concat_tables(tables))
-    return {f"{s.arm}/{s.seed}": int(t["n_tokens"].to_numpy().sum()) for s, t in zip(samples, tables, strict=True)}
+    return {
+        f"{s.arm}/{s.seed}": int(t["n_tokens"].to_numpy().sum()) for s, t in zip(samples, tables, strict=True)
+    }
 
 
 def _documents(sample: Sample, n_shards: int, longest: int) -> pa.Table:
@@ -90,7 +102,9 @@ class EncodeShard:
         write_parquet(path, pa.table({"row": wanted.astype(np.int64), "tokens": tokens}))
 
 
-def write_stream(path: Path, samples: pa.Table, arm: str, seed: int, encoded: Sequence[pa.Table], eos: int) -> int:
+def write_stream(
+    path: Path, samples: pa.Table, arm: str, seed: int, encoded: Sequence[pa.Table], eos: int
+) -> int:
     """Write one trial's documents in training order; returns its tokens, end-of-document tokens included."""
     is_ours = (samples["seed"].to_numpy() == seed) & (np.asarray(samples["arm"].to_pylist(), object) == arm)
     shard, row = samples["shard"].to_numpy()[is_ours], samples["row"].to_numpy()[is_ours]
@@ -102,7 +116,9 @@ def write_stream(path: Path, samples: pa.Table, arm: str, seed: int, encoded: Se
     return sum(len(tokens) + 1 for _, tokens in documents)
 
 
-def write_eval_set(tokens_path: Path, pieces_path: Path, pieces: Pieces, tokenizer_json: bytes) -> dict[str, int]:
+def write_eval_set(
+    tokens_path: Path, pieces_path: Path, pieces: Pieces, tokenizer_json: bytes
+) -> dict[str, int]:
     """Write an evaluation set's pieces as packed tokens, and who owns each piece."""
     tokenizer = load_tokenizer(tokenizer_json)
     encoded = tokenizer.encode_batch(pieces.texts)

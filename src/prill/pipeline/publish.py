@@ -12,7 +12,6 @@ from prill.features.keyed import derive_seed
 from prill.pipeline.dataset import write_lineage
 from prill.pipeline.excerpts import browse
 from prill.pipeline.findings import Findings, judge, report_data
-from prill.pipeline.place import recall_place
 from prill.pipeline.steps import Choice, Pool
 from prill.pipeline.trials import Proof
 from prill.pipeline.walk import Done, Walk
@@ -51,7 +50,7 @@ def publish(
         parents=parents,
         files=["lineage.json"],
         folder=folder,
-        build=lambda paths: write_lineage(paths[0], records, datasets) or {},
+        build=lambda paths: write_lineage(paths[0], records, datasets),
         label="write the lineage",
     )
     found = Findings(
@@ -73,7 +72,7 @@ def publish(
         parents=parents,
         files=["report.html"],
         folder=folder,
-        build=lambda paths: write_report(paths[0], data) or {},
+        build=lambda paths: write_report(paths[0], data),
         label="write the report",
     )
     return plain_summary(data, report=str(folder / "report.html")) + _closing(folder, choices)
@@ -104,7 +103,10 @@ def _conclude(
 
 
 def _closing(folder: Path, choices: Sequence[Choice]) -> str:
-    kept = [f"{c.target}: {c.audit['kept']['documents']:,} documents, {c.audit['kept']['tokens']:,} tokens" for c in choices]
+    kept = [
+        f"{c.target}: {c.audit['kept']['documents']:,} documents, {c.audit['kept']['tokens']:,} tokens"
+        for c in choices
+    ]
     return f"dataset: {folder / 'dataset'} ({'; '.join(kept)})"
 
 
@@ -118,11 +120,11 @@ def timings_table(run_folder: Path) -> str:
     ]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
+        "  ".join(
+            [
+                row[0].ljust(widths[0]),
+                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+            ]
+        )
         for row in rows
     )
-
-
-def recipe_of(run_folder: Path) -> Path:
-    """The recipe of a run."""
-    return recall_place(run_folder)

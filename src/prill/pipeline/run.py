@@ -11,21 +11,21 @@ from typing import TypeVar
 from prill.corpus.corpus import Corpus
 from prill.engine.failure import Retry
 from prill.engine.local import LocalEngine
-from prill.errors import PrillError, Problem
+from prill.errors import PrillError, Problem, RecipeError
 from prill.features.keyed import derive_seed
 from prill.pipeline import steps
 from prill.pipeline.dataset import write_dataset
-from prill.pipeline.place import remember_place
+from prill.pipeline.place import recall_place, remember_place
 from prill.pipeline.publish import publish
 from prill.pipeline.trials import prove
 from prill.pipeline.walk import Walk
 from prill.recipe import Recipe, load_recipe
-from prill.run.directory import RunDirectory
+from prill.run.directory import RunDirectory, read_run
 from prill.run.progress import choose_progress
 from prill.run.signals import stop_on_signals
 from prill.targets.target import Target, read_target
 
-__all__ = ["available_cores", "check_inputs", "run_recipe"]
+__all__ = ["available_cores", "check_inputs", "rewrite_report", "run_recipe"]
 
 T = TypeVar("T")
 
@@ -62,6 +62,22 @@ def run_recipe(
             return _walk(walk, targets, path)
 
 
+def rewrite_report(run_folder: Path) -> str:
+    """Write the report of a finished run again; everything else is verified and kept.
+
+    Raises:
+        RecipeError: the run is not finished, or its recipe has changed.
+    """
+    if not read_run(run_folder).named("report"):
+        raise RecipeError(
+            "a finished run expected", where=str(run_folder), hint="finish it with `prill run RECIPE`"
+        )
+    (run_folder / "report.html").unlink(missing_ok=True)
+    return run_recipe(
+        recall_place(run_folder), output=run_folder, n_workers=None, is_quiet=True, accept_changes=False
+    )
+
+
 def available_cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -81,7 +97,8 @@ def check_inputs(recipe: Recipe, base: Path) -> tuple[Corpus, dict[str, Target]]
     corpus = attempt(lambda: Corpus.open(recipe.corpus, base))
     seed = derive_seed(recipe.seed, "targets")
     targets = {
-        name: attempt(partial(read_target, name, spec, seed=seed, base=base)) for name, spec in recipe.targets.items()
+        name: attempt(partial(read_target, name, spec, seed=seed, base=base))
+        for name, spec in recipe.targets.items()
     }
     if recipe.trials is not None:
         from prill.lm.backend import require_torch

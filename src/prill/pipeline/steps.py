@@ -20,7 +20,7 @@ from prill.corpus.writers import write_parquet
 from prill.features.keyed import derive_seed
 from prill.pipeline import pool
 from prill.pipeline.choose import PoolTables, WriteChoice
-from prill.pipeline.walk import Done, Walk
+from prill.pipeline.walk import Done, Kind, Walk
 from prill.recipe.model import ArmSpec
 from prill.run.atomic import atomic_write
 from prill.run.fingerprint import safe_name
@@ -66,7 +66,10 @@ def store_targets(walk: Walk, targets: Mapping[str, Target]) -> Done:
     return walk.at_once(
         "targets",
         version=SPLIT_VERSION,
-        settings={"seed": recipe.seed, "held_out": {name: spec.held_out for name, spec in recipe.targets.items()}},
+        settings={
+            "seed": recipe.seed,
+            "held_out": {name: spec.held_out for name, spec in recipe.targets.items()},
+        },
         parents=[],
         files=files,
         build=build,
@@ -84,11 +87,16 @@ def prepare_pool(walk: Walk, targets: Mapping[str, Target], targets_done: Done) 
     """Read the pool, say which documents may be chosen, and count their tokens."""
     recipe = walk.recipe
     spec = recipe.corpus
-    kind = "threads" if all(shard.format == "parquet" for shard in walk.corpus.shards) else "processes"
+    kind: Kind = "threads" if all(shard.format == "parquet" for shard in walk.corpus.shards) else "processes"
     read = walk.over_shards(
         "read",
         version=pool.READ_VERSION,
-        settings={"fields": spec.fields, "source": spec.source, "on_bad": spec.on_bad, "shard_bytes": spec.shard_bytes},
+        settings={
+            "fields": spec.fields,
+            "source": spec.source,
+            "on_bad": spec.on_bad,
+            "shard_bytes": spec.shard_bytes,
+        },
         parents=[],
         inputs=walk.corpus.identity(),
         work=lambda: pool.ReadShard(corpus=walk.corpus),
@@ -158,7 +166,9 @@ def _tokenizer(walk: Walk, read: Done, eligible: Done) -> Done:
     return walk.at_once(
         "tokenizer",
         version=1,
-        settings={"vocab_size": spec.vocab_size, "sample": spec.sample, "seed": seed} if given is None else {},
+        settings={"vocab_size": spec.vocab_size, "sample": spec.sample, "seed": seed}
+        if given is None
+        else {},
         parents=[read, eligible] if given is None else [],
         inputs=[] if given is None else [{"tokenizer": load_tokenizer(given).sha256}],
         files=["tokenizer.json"],
@@ -179,7 +189,9 @@ def score(walk: Walk, arm: ArmSpec, pool_done: Pool, targets: Mapping[str, Targe
         version=method.version,
         settings=shared,
         parents=[pool_done.read, pool_done.eligible],
-        work=lambda: scores.Observe(corpus=walk.corpus, method=method, eligible_parts=list(pool_done.eligible.parts)),
+        work=lambda: scores.Observe(
+            corpus=walk.corpus, method=method, eligible_parts=list(pool_done.eligible.parts)
+        ),
         label=f"{arm.label}: observe the pool",
     )
     fitted = walk.at_once(
@@ -237,7 +249,11 @@ def choose(walk: Walk, arm: ArmSpec, target: str, pool_done: Pool, scored: Done)
     seed = derive_seed(recipe.seed, "choice")
     read, eligible, tokens = pool_done.parts()
     tables = PoolTables(
-        read_parts=read, eligible_parts=eligible, token_parts=tokens, score_parts=list(scored.parts), target=target
+        read_parts=read,
+        eligible_parts=eligible,
+        token_parts=tokens,
+        score_parts=list(scored.parts),
+        target=target,
     )
     n_shards = len(walk.corpus.shards)
 
@@ -245,7 +261,9 @@ def choose(walk: Walk, arm: ArmSpec, target: str, pool_done: Pool, scored: Done)
         decision: Decision = decide(tables, n_shards, budget=recipe.budget, policy=policy, seed=seed)
         write = WriteChoice(tables=tables, decision=decision)
         walk.engine.map(write, list(enumerate(paths[:-1])), kind="threads", name="choose")
-        atomic_write(paths[-1], orjson.dumps(decision.audit, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
+        atomic_write(
+            paths[-1], orjson.dumps(decision.audit, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+        )
         return {"kept": decision.audit["kept"], "candidates": decision.audit["candidates"]}
 
     done = walk.at_once(

@@ -117,7 +117,10 @@ def _eval_sets(
     seed = derive_seed(walk.recipe.seed, "pieces")
 
     def build(paths: list[Path]) -> Mapping[str, Any]:
-        texts = [*(target.held_out for target in targets.values()), held_out_rest(walk, list(pool.eligible.parts))]
+        texts = [
+            *(target.held_out for target in targets.values()),
+            held_out_rest(walk, list(pool.eligible.parts)),
+        ]
         accounts = {}
         for number, (name, text) in enumerate(zip(names, texts, strict=True)):
             pieces = take_pieces(
@@ -136,7 +139,12 @@ def _eval_sets(
     done = walk.at_once(
         "evaluation",
         version=PIECES_VERSION,
-        settings={"eval_tokens": spec.eval_tokens, "row_tokens": spec.row_tokens, "seed": seed, "sets": names},
+        settings={
+            "eval_tokens": spec.eval_tokens,
+            "row_tokens": spec.row_tokens,
+            "seed": seed,
+            "sets": names,
+        },
         parents=[pool.targets, pool.tokens, pool.eligible],
         files=files,
         build=build,
@@ -145,7 +153,9 @@ def _eval_sets(
     return {name: (done.parts[2 * n], done.parts[2 * n + 1], done) for n, name in enumerate(names)}
 
 
-def _samples(walk: Walk, pool: Pool, choices: Sequence[Choice], spec: TrialSpec, settings: TrainSettings) -> Done:
+def _samples(
+    walk: Walk, pool: Pool, choices: Sequence[Choice], spec: TrialSpec, settings: TrainSettings
+) -> Done:
     parts = pool.parts()
     plans: list[proof.Sample] = []
     for seed in range(spec.seeds):
@@ -188,7 +198,13 @@ def _streams(walk: Walk, samples: Done, encoded: Done, eos: int) -> dict[tuple[s
 
     files = [f"{number:04d}.tokens" for number in range(len(keys))]
     done = walk.at_once(
-        "streams", version=1, settings={}, parents=[samples, encoded], files=files, build=build, label="pack streams"
+        "streams",
+        version=1,
+        settings={},
+        parents=[samples, encoded],
+        files=files,
+        build=build,
+        label="pack streams",
     )
     return {key: (path, done) for key, path in zip(keys, done.parts, strict=True)}
 
@@ -271,7 +287,12 @@ def _train(
 
         with _followed(display, counters):
             walk.engine.map(
-                run_group, todo, kind="processes", name="train", on_result=finished, label=lambda item: item[0].label
+                run_group,
+                todo,
+                kind="processes",
+                name="train",
+                on_result=finished,
+                label=lambda item: item[0].label,
             )
 
 
@@ -285,7 +306,9 @@ def _findings(rows: pa.Table) -> Iterator[str]:
             if is_last:
                 final.setdefault(arm.partition(":")[0], []).append(value)
         if len(final) > 1:
-            means = ", ".join(f"{arm} {np.mean(values):.3f} ({len(values)})" for arm, values in sorted(final.items()))
+            means = ", ".join(
+                f"{arm} {np.mean(values):.3f} ({len(values)})" for arm, values in sorted(final.items())
+            )
             yield f"{eval_set.partition(':')[2]}: bits per byte so far (trials): {means}"
 
 

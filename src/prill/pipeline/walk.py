@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from prill.corpus.corpus import Corpus
-from prill.engine import Engine
+from prill.engine import Engine, Kind
 from prill.recipe.model import Recipe
 from prill.run.directory import RunDirectory
 from prill.run.progress import Progress
 from prill.run.record import Record
 
-__all__ = ["Done", "Item", "Walk"]
+__all__ = ["Done", "Item", "Kind", "Walk"]
 
 Item = tuple[int, Path]
 Work = Callable[[Item], Any]
@@ -36,7 +36,7 @@ class Done:
 
 @dataclass(frozen=True, kw_only=True)
 class Walk:
-    """What every step needs: the recipe, where its paths start, the run, the engine, the display, the pool."""
+    """What every step needs: recipe, folder its paths start from, run, engine, display, pool."""
 
     recipe: Recipe
     base: Path
@@ -53,7 +53,7 @@ class Walk:
         settings: Mapping[str, Any],
         parents: Sequence[Done],
         work: Callable[[], Work],
-        kind: Literal["threads", "processes"] = "threads",
+        kind: Kind = "threads",
         inputs: Sequence[Any] = (),
         place: Callable[[int], Path] | None = None,
         counts: Callable[[list[Path]], Mapping[str, Any]] = lambda parts: {},
@@ -74,8 +74,13 @@ class Walk:
         )
         parts = [place(shard.index) if place else step.part(shard.index) for shard in shards]
         if step.record is not None:
+            self.progress.reused(label or name)
             return Done(record=step.record, parts=tuple(parts))
-        todo = [(shard.index, part) for shard, part in zip(shards, parts, strict=True) if not step.usable_part(part)]
+        todo = [
+            (shard.index, part)
+            for shard, part in zip(shards, parts, strict=True)
+            if not step.usable_part(part)
+        ]
         total = sum(shard.n_bytes for shard in shards)
         with self.progress.step(label or name, total, "bytes") as display:
             display.advance(total - sum(shards[index].n_bytes for index, _ in todo))
@@ -97,7 +102,7 @@ class Walk:
         settings: Mapping[str, Any],
         parents: Sequence[Done],
         files: Sequence[str],
-        build: Callable[[list[Path]], Mapping[str, Any]],
+        build: Callable[[list[Path]], Mapping[str, Any] | None],
         inputs: Sequence[Any] = (),
         label: str | None = None,
         folder: Path | None = None,
@@ -106,15 +111,16 @@ class Walk:
 
         Args:
             files: names of the files it makes, in the step's folder or in `folder`.
-            build: writes them to the paths it is given and returns the record's counts.
+            build: writes them to the paths it is given; what it returns are the record's counts.
         """
         step = self.run.step(
             name, version=version, settings=settings, parents=[p.record for p in parents], inputs=inputs
         )
         paths = [(folder or step.folder) / file for file in files]
         if step.record is not None:
+            self.progress.reused(label or name)
             return Done(record=step.record, parts=tuple(paths))
         with self.progress.step(label or name, None, "") as display:
             counts = build(paths)
             display.advance(1)
-        return Done(record=step.finish(paths, counts), parts=tuple(paths))
+        return Done(record=step.finish(paths, counts or {}), parts=tuple(paths))

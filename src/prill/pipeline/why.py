@@ -38,7 +38,10 @@ def explain(run_folder: Path, document: str) -> str:
     recipe_path = recall_place(run_folder)
     corpus = Corpus.open(load_recipe(recipe_path).corpus, recipe_path.parent)
     shard, row, name, text = locate(corpus, document)
-    lines = [f"document   {printable(name or '(no id)')}", f"place      shard {shard} ({corpus.shards[shard].path}), row {row}"]
+    lines = [
+        f"document   {printable(name or '(no id)')}",
+        f"place      shard {shard} ({corpus.shards[shard].path}), row {row}",
+    ]
     lines.append(f"text       {printable(text, limit=EXCERPT)}")
     reason = None
     for record in stored.records:
@@ -48,9 +51,15 @@ def explain(run_folder: Path, document: str) -> str:
             lines += [f"{record.step:<10} {_shown(values)}"] if values else []
             reason = values.get("drop_reason", reason)
     if reason is not None:
-        lines.append(f"verdict    not a candidate for any target: {reason}{_first_copy(stored, shard, row, reason)}")
+        lines.append(
+            f"verdict    not a candidate for any target: {reason}{_first_copy(stored, shard, row, reason)}"
+        )
         return "\n".join(lines)
-    chosen = [_decision(stored, record, shard, row) for record in stored.records if record.step.startswith("choose-")]
+    chosen = [
+        _decision(stored, record, shard, row)
+        for record in stored.records
+        if record.step.startswith("choose-")
+    ]
     return "\n".join([*lines, *chosen])
 
 
@@ -80,19 +89,25 @@ def _row(part: Path, row: int) -> dict[str, Any]:
 
 
 def _shown(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {printable(str(value))}" for name, value in values.items())
+    return ", ".join(
+        f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {printable(str(value))}"
+        for name, value in values.items()
+    )
 
 
 def _decision(stored: StoredRun, record: Record, shard: int, row: int) -> str:
     folder = stored.path / "steps" / f"{record.step}-{record.fingerprint[:12]}"
     audit = orjson.loads((folder / "audit.json").read_bytes())
-    rows = pq.read_table(folder / f"part-{shard:05d}.parquet", page_checksum_verification=True)["row"].to_numpy()
+    rows = pq.read_table(folder / f"part-{shard:05d}.parquet", page_checksum_verification=True)[
+        "row"
+    ].to_numpy()
     verdict = "kept" if np.isin(row, rows) else "not kept"
     cuts = "; ".join(
-        f"{stratum or 'the pool'}: {cut['threshold']}" for stratum, cut in audit["strata"].items() if cut.get("threshold")
+        f"{stratum or 'the pool'}: {cut['cut']}" for stratum, cut in audit["strata"].items() if cut.get("cut")
     )
     target = record.settings["target"]
-    return f"target     {printable(target)}: {verdict} (the line: {cuts or 'everything fits'}; budget {audit['budget']})"
+    line = cuts or "everything fits"
+    return f"target     {printable(target)}: {verdict} (the line: {line}; budget {audit['budget']})"
 
 
 def _first_copy(stored: StoredRun, shard: int, row: int, reason: str) -> str:
@@ -104,7 +119,9 @@ def _first_copy(stored: StoredRun, shard: int, row: int, reason: str) -> str:
     mine = _row(parts[shard], row)
     for index, part in enumerate(parts):
         table = read_columns(part, ["hash_high", "hash_low"])
-        same = (table["hash_high"].to_numpy() == mine["hash_high"]) & (table["hash_low"].to_numpy() == mine["hash_low"])
+        same = (table["hash_high"].to_numpy() == mine["hash_high"]) & (
+            table["hash_low"].to_numpy() == mine["hash_low"]
+        )
         if same.any():
             return f" (shard {index}, row {int(np.argmax(same))})"
     return ""

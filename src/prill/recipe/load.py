@@ -31,7 +31,9 @@ def load_recipe(path: Path) -> Recipe:
             hint="`prill demo` writes one to start from; `prill schema` describes every field",
         ) from None
     except UnicodeDecodeError as problem:
-        raise RecipeError(f"UTF-8 text expected, found byte {problem.start} that is not", where=str(path)) from None
+        raise RecipeError(
+            f"UTF-8 text expected, found byte {problem.start} that is not", where=str(path)
+        ) from None
     return parse_recipe(text, name=str(path))
 
 
@@ -40,7 +42,9 @@ def parse_recipe(text: str, *, name: str) -> Recipe:
     located = read_yaml(text, name=name)
     if not isinstance(located.value, dict):
         raise RecipeError(
-            "a mapping with corpus, targets and budget expected", where=name, hint="see examples/ or `prill schema`"
+            "a mapping with corpus, targets and budget expected",
+            where=name,
+            hint="see examples/ or `prill schema`",
         )
     problems = list(_arm_problems(located, name))
     recipe = None
@@ -83,10 +87,14 @@ def _problem(
         hint = near(str(path[-1]), known or _known_keys(path[:-1]))
         return Problem(message=f"unknown key `{printable(str(path[-1]))}`", where=where, hint=hint)
     if detail["type"] == "missing":
-        return Problem(message=f"`{'.'.join(map(str, path))}` is missing", where=where, hint="see `prill schema`")
+        return Problem(
+            message=f"`{'.'.join(map(str, path))}` is missing", where=where, hint="see `prill schema`"
+        )
     message = str(detail["msg"]).removeprefix("Value error, ")
     found = detail.get("input")
-    shown = "" if isinstance(found, dict | list) or "found" in message else f", found {printable(repr(found))}"
+    shown = (
+        "" if isinstance(found, dict | list) or "found" in message else f", found {printable(repr(found))}"
+    )
     return Problem(message=f"{message[:1].lower()}{message[1:]}{shown}", where=where)
 
 

@@ -17,7 +17,16 @@ from prill.select.budget import Budget
 from prill.select.policy import Policy
 from prill.targets.spec import TargetSpec
 
-__all__ = ["CONTROL", "ArmSpec", "DatasetSpec", "Recipe", "RestSpec", "TokenizerSpec", "TrialSpec", "json_schema"]
+__all__ = [
+    "CONTROL",
+    "ArmSpec",
+    "DatasetSpec",
+    "Recipe",
+    "RestSpec",
+    "TokenizerSpec",
+    "TrialSpec",
+    "json_schema",
+]
 
 CONTROL = "random"
 MIN_STEPS = 40  # 30 to warm up, and a fifth to decay
@@ -32,7 +41,9 @@ class TokenizerSpec(_Model):
 
     path: str | None = Field(None, description="A `tokenizer.json` to use; null trains one on the pool.")
     vocab_size: int = Field(4096, ge=300, le=1_000_000, description="Entries of the trained vocabulary.")
-    sample: Bytes = Field(8_000_000, description="Pool text the vocabulary is trained on, bytes, chosen by hash.")
+    sample: Bytes = Field(
+        8_000_000, description="Pool text the vocabulary is trained on, bytes, chosen by hash."
+    )
 
 
 class ArmSpec(_Model):
@@ -42,10 +53,12 @@ class ArmSpec(_Model):
     name: str | None = Field(
         None,
         pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$",
-        description="Name of the arm in results; null takes the method's. Needed when a method is used twice.",
+        description="Name of the arm in results; null takes the method's. Needed for a second use of it.",
     )
     settings: dict[str, Any] = Field(default_factory=dict, description="The method's own settings.")
-    policy: Policy | None = Field(None, description="How scores become a choice; null takes the method's default.")
+    policy: Policy | None = Field(
+        None, description="How scores become a choice; null takes the method's default."
+    )
 
     @property
     def label(self) -> str:
@@ -69,16 +82,26 @@ class TrialSpec(_Model):
         min_length=1,
         description="Shares of `tokens` at which the learning rate is decayed and the model evaluated.",
     )
-    seeds: int = Field(3, ge=1, le=1000, description="Seeds of every arm; each gives initialisation and order.")
-    control_multiple: float = Field(
-        1.0, ge=1, le=64, description="The control may train this many times longer, to see when it catches up."
+    seeds: int = Field(
+        3, ge=1, le=1000, description="Seeds of every arm; each gives initialisation and order."
     )
-    rows: int | None = Field(None, ge=1, le=4096, description="Rows of a training step; null follows the Step Law.")
+    control_multiple: float = Field(
+        1.0,
+        ge=1,
+        le=64,
+        description="The control may train this many times longer, to see when it catches up.",
+    )
+    rows: int | None = Field(
+        None, ge=1, le=4096, description="Rows of a training step; null follows the Step Law."
+    )
     row_tokens: int = Field(256, ge=16, le=65_536, description="Tokens of a row.")
     learning_rate: float | None = Field(None, gt=0, le=1, description="Peak rate; null follows the Step Law.")
-    eval_tokens: Tokens = Field(24_000, description="About how many held-out tokens each evaluation set gives.")
+    eval_tokens: Tokens = Field(
+        24_000, description="About how many held-out tokens each evaluation set gives."
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="Arithmetic of the matrix products; auto takes bf16 where the processor gains from it."
+        "auto",
+        description="Arithmetic of the matrix products; auto takes bf16 where the processor gains from it.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where trials run.")
 
@@ -88,7 +111,9 @@ class TrialSpec(_Model):
             raise ValueError(f"`size` must be one of {', '.join(LADDER)}, found {self.size!r}")
         first, step = self.tokens * min(self.checkpoints), (self.rows or 4) * self.row_tokens
         if first < MIN_STEPS * step:
-            raise ValueError(f"the first checkpoint needs {MIN_STEPS} steps of {step} tokens, found {first:,.0f} tokens")
+            raise ValueError(
+                f"the first checkpoint needs {MIN_STEPS} steps of {step} tokens, found {first:,.0f} tokens"
+            )
         return self
 
 
@@ -127,7 +152,9 @@ class Recipe(_Model):
     trials: TrialSpec | None = Field(
         default_factory=TrialSpec, description="The proof; null selects and writes without one."
     )
-    dataset: DatasetSpec = Field(default_factory=DatasetSpec, description="How the chosen documents are written.")
+    dataset: DatasetSpec = Field(
+        default_factory=DatasetSpec, description="How the chosen documents are written."
+    )
     output: str = Field("run", description="Folder of the run.")
 
     @model_validator(mode="after")

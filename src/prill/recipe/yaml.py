@@ -75,8 +75,8 @@ def _check_limits(text: str, name: str) -> None:
         n_aliases += isinstance(event, yaml.AliasEvent)
         if depth > MAX_DEPTH or n_nodes > MAX_NODES or n_aliases > MAX_ALIASES:
             raise RecipeError(
-                f"at most {MAX_DEPTH} levels, {MAX_NODES:,} values and {MAX_ALIASES} aliases expected, found more",
-                where=f"{name}:{event.start_mark.line + 1}",
+                f"at most {MAX_DEPTH} levels, {MAX_NODES:,} values, {MAX_ALIASES} aliases expected",
+                where=f"{name}:{event.start_mark.line + 1}" if event.start_mark else name,
             )
 
 
@@ -93,7 +93,9 @@ class _Builder:
         self.places[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
         self.n_built += 1
         if self.n_built > MAX_NODES or len(path) > MAX_DEPTH:
-            raise RecipeError(f"at most {MAX_NODES:,} values expected once aliases are followed", where=self.name)
+            raise RecipeError(
+                f"at most {MAX_NODES:,} values expected once aliases are followed", where=self.name
+            )
         self._check_tag(node)
         if isinstance(node, MappingNode):
             return self._mapping(node, path)
@@ -117,7 +119,7 @@ class _Builder:
     def _scalar(self, node: Node) -> Any:
         if node.tag == "tag:yaml.org,2002:timestamp":
             return node.value
-        return self.scalars.construct_object(node)  # type: ignore[no-untyped-call]
+        return self.scalars.construct_object(node)
 
     def _check_tag(self, node: Node) -> None:
         if node.tag.removeprefix("tag:yaml.org,2002:") not in PLAIN_TAGS:

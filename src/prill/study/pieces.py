@@ -47,9 +47,13 @@ def take_pieces(
     for document, (parts, key) in enumerate(zip(pieces, keys, strict=True)):
         numbers = np.arange(len(parts), dtype=np.uint64)
         draws = keyed_uniform(seed, numbers * np.uint64(0x9E3779B97F4A7C15) ^ key)
-        candidates += [(turn, draws[n], document, n) for turn, n in enumerate(np.argsort(draws, kind="stable"))]
+        candidates += [
+            (turn, draws[n], document, n) for turn, n in enumerate(np.argsort(draws, kind="stable"))
+        ]
     candidates.sort()
-    texts, owners, sizes = [], [], []
+    texts: list[str] = []
+    owners: list[int] = []
+    sizes: list[int] = []
     for _, _, document, number in candidates:
         if sum(sizes) >= total_bytes:
             break

@@ -51,13 +51,11 @@ class TrialGroup:
 
     Args:
         runs: the models; all share shape, schedule and evaluation sets.
-        branch_tokens: token counts at which a decayed model is evaluated.
-        settings: the shared training settings; their branch tokens are replaced by the group's.
+        settings: the shared training settings.
         counter: file of one int64 that tells training tokens done, for the display; decides nothing.
     """
 
     runs: tuple[TrialRun, ...]
-    branch_tokens: tuple[int, ...]
     settings: TrainSettings
     evals: tuple[EvalFiles, ...]
     checkpoints: Path
@@ -71,13 +69,11 @@ class TrialGroup:
 
 def run_group(item: tuple[TrialGroup, Path]) -> None:
     """Train and judge one group; writes its rows of results to the given path."""
-    from dataclasses import replace
-
     from prill.lm.data import TokenStream
     from prill.lm.train import Run, train
 
     group, path = item
-    settings = replace(group.settings, branch_tokens=group.branch_tokens)
+    settings = group.settings
     streams = [TokenStream.of(open_packed(run.stream), name=f"{run.arm}/{run.seed}") for run in group.runs]
     counter = np.memmap(group.counter, np.int64, "r+", shape=(1,))
 
@@ -96,9 +92,7 @@ def run_group(item: tuple[TrialGroup, Path]) -> None:
         on_step=count,
     )
     owners = {files.name: _owners(files) for files in group.evals}
-    tables = [
-        _rows(run, result, evals, owners) for run, result in zip(group.runs, results, strict=True)
-    ]
+    tables = [_rows(run, result, evals, owners) for run, result in zip(group.runs, results, strict=True)]
     write_parquet(path, pa.concat_tables(tables))
 
 
@@ -108,7 +102,9 @@ def read_eval_set(files: EvalFiles) -> EvalSet:
 
     packed = open_packed(files.tokens)
     starts, ends = packed.doc_starts[:-1], packed.doc_starts[1:] - 1
-    docs = [np.asarray(packed.tokens[start:end]).astype(np.int64) for start, end in zip(starts, ends, strict=True)]
+    docs = [
+        np.asarray(packed.tokens[start:end]).astype(np.int64) for start, end in zip(starts, ends, strict=True)
+    ]
     eos = int(packed.tokens[ends[0]])
     return EvalSet(docs=docs, n_bytes=_owners(files)["n_bytes"].to_numpy(), eos=eos, name=files.name)
 

@@ -28,7 +28,7 @@ def read_items(path: Path) -> list[str]:
             texts.append(item_text(orjson.loads(line)))
         except (ValueError, TypeError, KeyError, IndexError) as problem:
             raise DataError(
-                f"a JSON object with prompt and target, or context, choices and answer_index, expected: {problem}",
+                f"an item with prompt and target, or context, choices and answer_index, expected: {problem}",
                 where=f"{path}:{number}",
                 hint="repair the line, or set `kind: documents` when the file holds plain documents",
             ) from None

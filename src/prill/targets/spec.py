@@ -16,15 +16,16 @@ class TargetSpec(BaseModel):
 
     paths: list[str] = Field(
         min_length=1,
-        description="Files, folders or globs with sample documents (Parquet, JSONL, text) or task items (JSONL).",
+        description="Files, folders or globs: sample documents (Parquet, JSONL, text) or task items (JSONL).",
     )
     kind: Literal["documents", "items"] = Field(
         "documents",
-        description="`documents` hold a text; `items` are benchmark items: prompt and target, or context, choices "
-        "and answer_index. Items are read as the prompt followed by the right answer.",
+        description="`documents` hold a text; `items` are benchmark items: prompt and target, or context, "
+        "choices and answer_index, read as the prompt followed by the right answer.",
     )
     fields: dict[str, str] = Field(
-        default_factory=dict, description="Our field to the name it has in the files, for instance {text: content}."
+        default_factory=dict,
+        description="Our field to the name it has in the files, for instance {text: content}.",
     )
     held_out: float = Field(
         0.5,

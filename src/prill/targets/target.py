@@ -91,7 +91,9 @@ def _read_documents(spec: TargetSpec, base: Path) -> pa.Array:
 def _read_items(name: str, spec: TargetSpec, base: Path) -> pa.Array:
     files = [found for pattern in spec.paths for found in _find(base, pattern)]
     if not files:
-        raise DataError(f"no file found at {', '.join(spec.paths)}", where=f"target `{name}`", hint="check the path")
+        raise DataError(
+            f"no file found at {', '.join(spec.paths)}", where=f"target `{name}`", hint="check the path"
+        )
     return pa.array([text for path in files for text in read_items(path)], pa.large_string())
 
 
