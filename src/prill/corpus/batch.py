@@ -17,7 +17,7 @@ import pyarrow as pa
 
 __all__ = ["BATCH_BYTES", "BadReason", "BadRow", "Batch", "Piece", "regroup", "text_buffers", "text_bytes"]
 
-BATCH_BYTES: Final = 8 * 1024 * 1024
+BATCH_BYTES: Final = 4 * 1024 * 1024
 _BATCH_ROWS: Final = 65_536
 
 BadReason = Literal[

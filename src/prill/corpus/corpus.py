@@ -83,7 +83,7 @@ class Corpus:
         return identify(self.files, self.spec.identity)
 
     def batches(self, shard: Shard, fields: Sequence[str] = ("text",)) -> Iterator[Batch]:
-        """The documents of a shard in order, about 8 MB of text a batch. `text` is always there.
+        """The documents of a shard in order, about 4 MB of text a batch. `text` is always there.
 
         Raises:
             DataError: the corpus lacks a field, a file is damaged, or (on_bad="stop") a record is bad.

@@ -29,7 +29,7 @@ from prill.corpus.lines import (
 )
 from prill.corpus.location import open_file
 from prill.corpus.spec import CorpusSpec
-from prill.corpus.strings import canonical_json
+from prill.corpus.strings import canonical_json, text_array
 from prill.errors import Problem, printable
 
 __all__ = ["check_head", "read_lines"]
@@ -113,12 +113,13 @@ class _Reader:
     _row: int = 0
     _first_line: int | None = None
     _places: list[str | None] = field(init=False)
-    _values: list[list[str | None]] = field(init=False)
+    _texts: list[bytes] = field(default_factory=list)
+    _others: list[list[str | None]] = field(init=False)
     _bad: list[BadRow] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._places = [place_of(self.spec, name) for name in self.names]
-        self._values = [[] for _ in self.names]
+        self._others = [[] for _ in self.names[1:]]
 
     def add(self, line: bytes | LongLine) -> None:
         """Take one line: a document, a bad record, or nothing if it is blank."""
@@ -141,13 +142,11 @@ class _Reader:
 
     def take(self) -> Piece:
         """The columns gathered so far."""
-        columns = {
-            name: pa.array(values, pa.large_string())
-            for name, values in zip(self.names, self._values, strict=True)
-        }
+        columns = {"text": text_array(self._texts)}
+        for name, values in zip(self.names[1:], self._others, strict=True):
+            columns[name] = pa.array(values, pa.large_string())
         piece = Piece(columns=columns, bad=tuple(self._bad))
-        self._values = [[] for _ in self.names]
-        self._bad = []
+        self._texts, self._others, self._bad = [], [[] for _ in self.names[1:]], []
         self.n_bytes = self.n_pending = 0
         return piece
 
@@ -157,16 +156,16 @@ class _Reader:
         if type(text) is not str or "\0" in text:
             self._add_bad(line, *_why_no_text(text, place))
             return
-        self._values[0].append(text)
-        for values, other in zip(self._values[1:], self._places[1:], strict=True):
+        self._texts.append(text.encode())  # while it is in the cache
+        for values, other in zip(self._others, self._places[1:], strict=True):
             values.append(None if other is None else _as_string(look_up(record, other)))
         self._count(len(line))
 
     def _add_bad(self, raw: bytes, reason: BadReason, message: str) -> None:
         where = f"{self.file.path}:{self._line_number()}"
         self._bad.append(BadRow(row=self._row, reason=reason, message=message, where=where, raw=raw))
-        self._values[0].append("")
-        for values in self._values[1:]:
+        self._texts.append(b"")
+        for values in self._others:
             values.append(None)
         self._count(len(raw))
 

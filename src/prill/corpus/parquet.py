@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from prill.corpus._row_group import GroupShape, group_shape
+from prill.corpus._url import is_url
 from prill.corpus.batch import BadRow, Piece, text_bytes
 from prill.corpus.expansion import ExpansionGuard
 from prill.corpus.fields import column_paths
@@ -31,6 +32,7 @@ from prill.errors import DataError, Problem, printable
 __all__ = ["ParquetHeader", "read_header", "read_row_groups"]
 
 _BUFFER_BYTES: Final = 1024 * 1024
+_PREFETCH_BYTES: Final = 256 * 1024 * 1024
 _COPY_AGAIN: Final = "the file is damaged: copy or download it again"
 
 
@@ -85,7 +87,7 @@ def read_row_groups(
     """
     names = ["text", *(field for field in fields if field != "text")]
     wanted = {name: paths[name] for name in names if name in paths}
-    with _opened(file) as (parquet, handle):
+    with _opened(file, prefetch=is_url(file.found.address)) as (parquet, handle):
         guard = ExpansionGuard(path=file.path)
         n_before = sum(parquet.metadata.row_group(i).num_rows for i in range(start))
         n_shard = 0
@@ -108,19 +110,40 @@ def read_row_groups(
 
 
 @contextmanager
-def _opened(file: SourceFile) -> Iterator[tuple[Any, Any]]:
+def _opened(file: SourceFile, *, prefetch: bool = False) -> Iterator[tuple[Any, Any]]:
+    """The open file; with `prefetch`, row groups are fetched whole if the file's are not too large.
+
+    Pages are streamed from a disk, but storage behind a network wants few large requests.
+    """
     with open_file(file.found.address) as handle:
         if handle.size() != file.found.n_bytes:
             message = f"expected {file.found.n_bytes} bytes, found {handle.size()}: the file has changed"
             raise DataError(message, where=file.path, hint="start again with inputs that stay as they are")
         try:
-            parquet = pq.ParquetFile(
-                handle, pre_buffer=False, buffer_size=_BUFFER_BYTES, page_checksum_verification=True
-            )
+            parquet = _parquet(handle, whole_groups=False)
+            if prefetch and _largest_group(parquet.metadata) <= _PREFETCH_BYTES:
+                parquet = _parquet(handle, whole_groups=True, metadata=parquet.metadata)
         except (pa.ArrowException, OSError, ValueError) as error:
             message = f"expected a Parquet file, found none that can be read: {_first_line(error)}"
             raise DataError(message, where=file.path, hint=_COPY_AGAIN) from error
         yield parquet, handle
+
+
+def _parquet(handle: Any, *, whole_groups: bool, metadata: Any = None) -> Any:
+    return pq.ParquetFile(
+        handle,
+        metadata=metadata,
+        pre_buffer=whole_groups,
+        buffer_size=0 if whole_groups else _BUFFER_BYTES,
+        page_checksum_verification=True,
+    )
+
+
+def _largest_group(metadata: Any) -> int:
+    """Compressed bytes of the largest row group, all columns."""
+    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+    sizes = (sum(group.column(i).total_compressed_size for i in range(group.num_columns)) for group in groups)
+    return max(sizes, default=0)
 
 
 def _arrow_batches(

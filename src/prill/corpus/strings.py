@@ -18,7 +18,15 @@ import pyarrow.compute as pc
 
 from prill.corpus.batch import BadReason, text_buffers
 
-__all__ = ["BadText", "as_strings", "canonical_json", "checked_text", "is_stringlike", "is_text_type"]
+__all__ = [
+    "BadText",
+    "as_strings",
+    "canonical_json",
+    "checked_text",
+    "is_stringlike",
+    "is_text_type",
+    "text_array",
+]
 
 _RAW_LIMIT: Final = 64 * 1024 * 1024
 
@@ -50,6 +58,14 @@ def is_text_type(kind: pa.DataType) -> bool:
         or pa.types.is_binary_view(kind)
         or pa.types.is_fixed_size_binary(kind)
     )
+
+
+def text_array(encoded: list[bytes]) -> pa.Array:
+    """UTF-8 texts as large_string. Several times faster than `pa.array` of strings, which keep copies."""
+    offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
+    np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)), out=offsets[1:])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.large_string(), len(encoded), buffers, null_count=0)
 
 
 def checked_text(column: pa.Array) -> tuple[pa.Array, list[BadText]]:
