@@ -1,8 +1,8 @@
 """The report: one page, and closing lines in the terminal, that say what was found and how surely.
 
-`model` holds the values that the pipeline fills, `render` makes the page, `terminal` the closing lines.
+Import what you need from its module: `model` holds the values that the pipeline fills, `evidence` takes
+them from a study, `render` makes the page, `terminal` the closing lines. Nothing is re-exported here, so
+that importing the package costs nothing.
 """
 
-from prill.report.model import ReportData
-
-__all__ = ["ReportData"]
+__all__: list[str] = []

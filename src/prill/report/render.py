@@ -12,7 +12,6 @@ import hashlib
 import json
 import re
 from dataclasses import replace
-from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -109,8 +108,12 @@ def _environment() -> Any:
     shown = ("compact", "count", "difference", "interval", "loss", "percent", "power", "score", "size")
     environment.filters |= {name: getattr(numbers, name) for name in shown}
     environment.filters |= {"prose": _prose, "spoken": spoken}
-    environment.filters["percent_whole"] = partial("{:.0%}".format)
+    environment.filters["percent_whole"] = _percent_whole
     return environment
+
+
+def _percent_whole(share: float) -> str:
+    return f"{100 * share:g}\u00a0%"
 
 
 def _prose(sentence: str) -> Markup:
