@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -173,6 +174,19 @@ def test_passes_may_run_in_threads_in_any_order() -> None:
         parallel = run(tables, "30%", Policy(), engine_map=pool.map, collect_rows=1)
     assert parallel.audit == run(tables, "30%", Policy()).audit
     assert chosen(parallel, tables) == chosen(run(tables, "30%", Policy()), tables)
+
+
+def test_many_shards_are_merged_a_few_at_a_time() -> None:
+    columns = make(600, np.random.default_rng(1))
+    tables, sizes = shard_up(columns, list(range(2, 600, 2))), []
+
+    def counted(task: Callable[[int], object], shards: Iterable[int], /) -> list[object]:
+        sizes.append(len(list(shards)))
+        return [task(shard) for shard in shards]
+
+    decision = run(tables, "30%", Policy(), engine_map=counted)
+    assert max(sizes) == 128
+    assert decision.audit["kept"] == run(shard_up(columns, []), "30%", Policy()).audit["kept"]
 
 
 def test_a_case_worked_by_hand() -> None:

@@ -20,6 +20,8 @@ from prill.stats import (
     holm,
     kendall_tau,
     mean_interval,
+    mixed_p,
+    mixed_quantile,
     n_seeds_needed,
     noise_floor,
     paired_interval,
@@ -38,6 +40,7 @@ def test_t_agrees_with_scipy(df: float) -> None:
 
     for p in (1e-6, 0.001, 0.025, 0.2, 0.5, 0.8, 0.975, 0.9999):
         assert t_quantile(p, df) == pytest.approx(stats.t.ppf(p, df), rel=1e-6, abs=1e-9)
+        assert t_cdf(t_quantile(p, df), df) == pytest.approx(p, rel=1e-9)
     for t in (-40.0, -3.0, -0.1, 0.0, 0.5, 2.0, 10.0):
         assert t_cdf(t, df) == pytest.approx(stats.t.cdf(t, df), rel=1e-6, abs=1e-13)
     assert two_sided_p(2.0, df) == pytest.approx(2 * stats.t.sf(2.0, df), rel=1e-6)
@@ -109,12 +112,37 @@ def test_combined_intervals_cover_when_seeds_and_documents_both_vary() -> None:
     assert seed_hits / n < 0.9  # seeds alone say too much about documents they never saw
 
 
+@settings(max_examples=60, deadline=None)
+@given(t=st.floats(-60, 60), share=st.floats(0, 1), df=st.floats(1, 50))
+def test_a_mixed_p_value_is_the_level_at_which_t_becomes_significant(
+    t: float, share: float, df: float
+) -> None:
+    parts = ((share, df), (1 - share, 80.0))
+    p = mixed_p(t, parts)
+    low, high = sorted((two_sided_p(t, df), two_sided_p(t, 80.0)))
+    assert low <= p <= high
+    if 1e-9 < p < 0.999:
+        assert mixed_quantile(1 - p / 2, parts) == pytest.approx(abs(t), rel=1e-6)
+
+
+@pytest.mark.parametrize("n_seeds", [2, 3])
+def test_few_seeds_do_not_make_findings_of_noise(n_seeds: int) -> None:
+    # the worst case for Welch and Satterthwaite (12 % and 8 %): most of the variance between the seeds
+    rng, wrong, n = np.random.default_rng(5), 0, 1200
+    for _ in range(n):
+        documents = rng.normal(0, 0.1, 30)
+        seeds = rng.normal(0, 0.06, n_seeds) + documents.mean()
+        error = ratio_error(documents, np.ones(30))
+        wrong += combined_interval(seeds, document_error=error, n_documents=30).excludes(0)
+    assert wrong / n < 0.075
+
+
 def test_combined_interval_ends_in_its_parts() -> None:
     seeds = [0.1, 0.2, 0.3]
     alone = combined_interval(seeds, document_error=0.0, n_documents=50)
     assert alone.half_width == pytest.approx(mean_interval(seeds).half_width)
     documents = combined_interval([0.2, 0.2], document_error=0.1, n_documents=50)
-    assert documents.df == pytest.approx(49)
+    assert documents.half_width == pytest.approx(0.1 * t_quantile(0.975, 49))
     assert combined_interval([0.2], document_error=0.1, n_documents=50).low is None
     assert combined_interval(seeds, document_error=None, n_documents=1).low is None
     assert combined_interval([0.0, 0.0], document_error=0.0, n_documents=5).p_value == 1.0

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +45,11 @@ Tables = Callable[[int], pa.Table]
 COLLECT_ROWS = 1 << 18
 """Boundary rows that may be held in memory at once, over all strata; beyond it the search goes a digit
 deeper."""
+
+AT_ONCE = 128
+"""Shards whose partial results a map may hold at a time."""
+
+T = TypeVar("T")
 
 
 class EngineMap(Protocol):
@@ -141,25 +146,22 @@ def decide(
         DataError: a table lacks a column, a score is not finite, or nothing is eligible.
     """
     seed = seed if policy.seed is None else policy.seed
-    shards = range(n_shards)
-    first = functools.partial(sketch_shard, tables, policy, seed, None)
-    total = functools.reduce(Sketch.merge, engine_map(first, shards), Sketch.empty())
+    passes = _Passes(engine_map=engine_map, n_shards=n_shards)
+
+    def refined(frontiers: dict[str, Frontier] | None) -> Sketch:
+        task = functools.partial(sketch_shard, tables, policy, seed, frontiers)
+        return passes.fold(task, Sketch.merge, Sketch.empty())
+
+    total = refined(None)
     axis = UNIT_AXIS[budget.limit_unit] if budget else 0
     limits = allot(total, budget, policy)
-
-    def refined(frontiers: dict[str, Frontier]) -> Sketch:
-        task = functools.partial(sketch_shard, tables, policy, seed, frontiers)
-        return functools.reduce(Sketch.merge, engine_map(task, shards), Sketch.empty())
-
     frontiers = _search(total, limits, refined, axis=axis, collect_rows=collect_rows)
-    blocks: dict[str, Block] = {}
-    if frontiers:
-        task = functools.partial(boundary_shard, tables, policy, seed, frontiers)
-        blocks = functools.reduce(_merged, engine_map(task, shards), blocks)
+    collecting = functools.partial(boundary_shard, tables, policy, seed, frontiers)
+    blocks: dict[str, Block] = passes.fold(collecting, _merged, {}) if frontiers else {}
     cuts = _cuts(limits, frontiers, blocks, axis=axis, policy=policy, has_budget=budget is not None)
     edges = score_edges(total)
-    count = functools.partial(tally_shard, tables, policy, seed, cuts, edges)
-    tallied = functools.reduce(Tally.merge, engine_map(count, shards))
+    counting = functools.partial(tally_shard, tables, policy, seed, cuts, edges)
+    tallied = passes.fold(counting, Tally.merge, Tally.empty(len(edges) - 1))
     cuts = {name: replace(cut, last_in=tallied.last_in.get(name)) for name, cut in cuts.items()}
     account = {
         "budget": str(budget) if budget else None,
@@ -169,6 +171,20 @@ def decide(
         **audit(total, tallied, cuts, edges, axis),
     }
     return Decision(budget=budget, policy=policy, seed=seed, cuts=cuts, audit=account)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Passes:
+    """Applies one pass to all shards and merges what comes back, `AT_ONCE` partials in memory at most."""
+
+    engine_map: EngineMap
+    n_shards: int
+
+    def fold(self, task: Callable[[int], T], merge: Callable[[T, T], T], start: T) -> T:
+        for first in range(0, self.n_shards, AT_ONCE):
+            shards = range(first, min(first + AT_ONCE, self.n_shards))
+            start = functools.reduce(merge, self.engine_map(task, shards), start)
+        return start
 
 
 def sketch_shard(
@@ -196,7 +212,7 @@ def tally_shard(
 def _search(
     total: Sketch,
     limits: dict[str, int],
-    refined: Callable[[dict[str, Frontier]], Sketch],
+    refined: Callable[[dict[str, Frontier] | None], Sketch],
     *,
     axis: int,
     collect_rows: int,

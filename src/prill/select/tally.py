@@ -45,6 +45,20 @@ class Tally:
     lowest_kept: float
     highest_kept: float
 
+    @staticmethod
+    def empty(n_bins: int) -> Tally:
+        """The neutral element of `merge`, for this many bins of the score."""
+        return Tally(
+            kept={},
+            ties={},
+            last_in={},
+            scores=np.zeros((2, 2, n_bins), np.int64),
+            lengths=np.zeros((2, 2, len(_LENGTHS) - 1), np.int64),
+            sources={},
+            lowest_kept=np.inf,
+            highest_kept=-np.inf,
+        )
+
     def merge(self, other: Tally) -> Tally:
         """The tally of both sets of rows."""
         last_in = dict(self.last_in)

@@ -5,7 +5,7 @@ from prill.stats.intervals import Interval, combined_interval, mean_interval, pa
 from prill.stats.power import detectable_with, holm, n_seeds_needed, noise_floor, smallest_detectable
 from prill.stats.ranks import decision_accuracy, kendall_tau
 from prill.stats.ratio import bootstrap_ratio_interval, ratio_error
-from prill.stats.student import t_cdf, t_quantile, two_sided_p
+from prill.stats.student import mixed_p, mixed_quantile, t_cdf, t_quantile, two_sided_p
 
 __all__ = [
     "Crossing",
@@ -20,6 +20,8 @@ __all__ = [
     "holm",
     "kendall_tau",
     "mean_interval",
+    "mixed_p",
+    "mixed_quantile",
     "n_seeds_needed",
     "noise_floor",
     "paired_interval",

@@ -1,6 +1,6 @@
 """Intervals for means, paired differences, and differences that vary over both seeds and documents.
 
-An interval is reported with what it was made of (count, spread, degrees of freedom), so that a reader can
+An interval is reported with what it was made of (count, spread, sources of noise), so that a reader can
 redo it. One value gives an estimate without bounds: no spread is known, and none is made up.
 
 Legend: N values (seeds), D documents.
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prill.errors import DataError
-from prill.stats.student import t_quantile, two_sided_p
+from prill.stats.student import Mixed, mixed_p, mixed_quantile
 
 __all__ = ["Interval", "combined_interval", "mean_interval", "paired_interval"]
 
@@ -26,7 +26,7 @@ Values = Sequence[float] | NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """An estimate with bounds; `low`, `high`, `standard_error` and `df` are None when no spread is known."""
+    """An estimate with bounds; `low`, `high` and `standard_error` are None when no spread is known."""
 
     estimate: float
     low: float | None
@@ -35,7 +35,8 @@ class Interval:
     n: int
     """How many values (seeds, documents) it rests on."""
     standard_error: float | None
-    df: float | None
+    noise: Mixed
+    """(share of the variance, degrees of freedom) of each source of noise; empty when none is known."""
 
     @property
     def half_width(self) -> float | None:
@@ -48,11 +49,11 @@ class Interval:
 
         Without any spread at all (a standard error of 0) it is 1 at 0 and 0 elsewhere.
         """
-        if self.standard_error is None or self.df is None:
+        if self.standard_error is None:
             return None
         if self.standard_error == 0:
             return 1.0 if self.estimate == 0 else 0.0
-        return two_sided_p(self.estimate / self.standard_error, self.df)
+        return mixed_p(self.estimate / self.standard_error, self.noise)
 
     def excludes(self, value: float) -> bool:
         """Whether `value` lies outside the bounds; never without bounds."""
@@ -80,7 +81,8 @@ def mean_interval(values: Values, *, confidence: float = 0.95) -> Interval:
     n = len(x)
     if n == 1:
         return _unbounded(float(x[0]), confidence, 1)
-    return _bounded(float(x.mean()), float(x.std(ddof=1)) / math.sqrt(n), n - 1.0, confidence, n)
+    error = float(x.std(ddof=1)) / math.sqrt(n)
+    return _bounded(float(x.mean()), error, ((1.0, n - 1.0),), confidence, n)
 
 
 def paired_interval(a: Values, b: Values, *, confidence: float = 0.95) -> Interval:
@@ -101,9 +103,9 @@ def combined_interval(
     """The mean over seeds with the uncertainty of both the seeds and the sampled documents.
 
     The variance is s² / N + e², with s the spread over seeds and e the standard error from sampling
-    documents; the degrees of freedom follow Welch and Satterthwaite. Each seed is measured on the same
-    documents, so the first term holds none of the second's main effect; their interaction is in both, which
-    errs on the safe side.
+    documents. Each seed is measured on the same documents, so the first term holds none of the second's main
+    effect; their interaction is in both, which errs on the safe side. The t quantile is the mean of those of
+    N - 1 and D - 1 degrees of freedom, weighted by the two variances (`mixed_quantile` says why).
 
     Args:
         seed_values: shape (N,), one value (a paired difference) for each seed.
@@ -112,7 +114,7 @@ def combined_interval(
         n_documents: D; gives D - 1 degrees of freedom.
     Returns:
         Without bounds if N is 1 or the document error is unknown.
-    Source: Welch 1947; Satterthwaite 1946. Madaan et al. 2024, arXiv:2406.10229, asks for both sources of
+    Source: Cochran and Cox 1957, section 4.14. Madaan et al. 2024, arXiv:2406.10229, asks for both sources of
     noise.
     """
     x = _finite(seed_values)
@@ -122,14 +124,14 @@ def combined_interval(
     of_seeds, of_documents = float(x.var(ddof=1)) / n, document_error**2
     variance = of_seeds + of_documents
     if variance == 0:
-        return _bounded(float(x.mean()), 0.0, n - 1.0, confidence, n)
+        return _bounded(float(x.mean()), 0.0, ((1.0, n - 1.0),), confidence, n)
     share = of_seeds / variance
-    df = 1 / (share**2 / (n - 1) + (1 - share) ** 2 / (n_documents - 1))
-    return _bounded(float(x.mean()), math.sqrt(variance), df, confidence, n)
+    noise = ((share, n - 1.0), (1 - share, n_documents - 1.0))
+    return _bounded(float(x.mean()), math.sqrt(variance), noise, confidence, n)
 
 
-def _bounded(estimate: float, error: float, df: float, confidence: float, n: int) -> Interval:
-    half = t_quantile(0.5 + confidence / 2, df) * error
+def _bounded(estimate: float, error: float, noise: Mixed, confidence: float, n: int) -> Interval:
+    half = mixed_quantile(0.5 + confidence / 2, noise) * error
     return Interval(
         estimate=estimate,
         low=estimate - half,
@@ -137,13 +139,13 @@ def _bounded(estimate: float, error: float, df: float, confidence: float, n: int
         confidence=confidence,
         n=n,
         standard_error=error,
-        df=df,
+        noise=noise,
     )
 
 
 def _unbounded(estimate: float, confidence: float, n: int) -> Interval:
     return Interval(
-        estimate=estimate, low=None, high=None, confidence=confidence, n=n, standard_error=None, df=None
+        estimate=estimate, low=None, high=None, confidence=confidence, n=n, standard_error=None, noise=()
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from prill.stats.student import t_quantile
+from prill.stats.student import Mixed, mixed_quantile
 
 __all__ = ["detectable_with", "holm", "n_seeds_needed", "noise_floor", "smallest_detectable"]
 
@@ -34,12 +34,14 @@ def smallest_detectable(
     """
     if n_pairs < 2:
         return None
-    return detectable_with(sd / math.sqrt(n_pairs), n_pairs - 1.0, confidence=confidence, power=power)
+    return detectable_with(
+        sd / math.sqrt(n_pairs), ((1.0, n_pairs - 1.0),), confidence=confidence, power=power
+    )
 
 
-def detectable_with(error: float, df: float, *, confidence: float = 0.95, power: float = 0.8) -> float:
-    """The same for any t test with this standard error and these degrees of freedom."""
-    return (t_quantile(0.5 + confidence / 2, df) + t_quantile(power, df)) * error
+def detectable_with(error: float, noise: Mixed, *, confidence: float = 0.95, power: float = 0.8) -> float:
+    """The same for any estimate with this standard error and these sources of noise."""
+    return (mixed_quantile(0.5 + confidence / 2, noise) + mixed_quantile(power, noise)) * error
 
 
 def n_seeds_needed(

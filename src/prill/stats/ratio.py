@@ -60,7 +60,7 @@ def bootstrap_ratio_interval(
     Args:
         generator: the only randomness; derive its seed from the study's seed and the name of the use.
     Returns:
-        Without bounds for a single document. `standard_error` is the spread of the resamples, `df` is D - 1.
+        Without bounds for a single document. `standard_error` is the spread of the resamples.
     Raises:
         DataError: as for `ratio_error`.
     Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 13.3.
@@ -70,7 +70,7 @@ def bootstrap_ratio_interval(
     estimate = float(x.sum() / y.sum())
     if n == 1:
         return Interval(
-            estimate=estimate, low=None, high=None, confidence=confidence, n=1, standard_error=None, df=None
+            estimate=estimate, low=None, high=None, confidence=confidence, n=1, standard_error=None, noise=()
         )
     ratios = _resampled(x, y, generator, n_resamples)
     tail = (1 - confidence) / 2
@@ -82,7 +82,7 @@ def bootstrap_ratio_interval(
         confidence=confidence,
         n=n,
         standard_error=float(ratios.std(ddof=1)),
-        df=n - 1.0,
+        noise=((1.0, n - 1.0),),
     )
 
 

@@ -185,9 +185,9 @@ def _bits(nats_D: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
 
 
 def _detectable(difference: Interval, confidence: float) -> float | None:
-    if difference.standard_error is None or difference.df is None:
+    if difference.standard_error is None:
         return None
-    return detectable_with(difference.standard_error, difference.df, confidence=confidence)
+    return detectable_with(difference.standard_error, difference.noise, confidence=confidence)
 
 
 def _generator(seed: int, *names: str) -> np.random.Generator:
