@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from prill import __version__
 from prill.errors import InternalError, PrillError, ResourceError
+
+if TYPE_CHECKING:
+    from prill.pipeline.publish import Outcome
 
 __all__ = ["app", "main"]
 
@@ -111,7 +114,10 @@ def report(
     from prill.pipeline.publish import timings_table
     from prill.pipeline.run import rewrite_report
 
-    typer.echo(timings_table(run_folder) if timings else rewrite_report(run_folder))
+    if timings:
+        typer.echo(timings_table(run_folder))
+    else:
+        _finish(rewrite_report(run_folder))
 
 
 @app.command()
@@ -168,8 +174,11 @@ class _State:
     is_debug = False
 
 
-def _finish(summary: str) -> None:
-    typer.echo(summary)
+def _finish(outcome: Outcome) -> None:
+    from prill.report.terminal import write_summary
+
+    write_summary(outcome.data, sys.stdout, report=str(outcome.report))
+    typer.echo(outcome.dataset)
 
 
 def main() -> NoReturn:

@@ -13,15 +13,14 @@ from prill.pipeline.steps import Choice, Pool
 from prill.pipeline.trials import Proof, arm_name
 from prill.recipe.model import CONTROL, ArmSpec, Recipe
 from prill.report import model as page
+from prill.report.evidence import evidence
 from prill.run.record import Record
 from prill.study.arms import Arm
-from prill.study.conclude import Comparison, Conclusion, conclude
+from prill.study.conclude import Conclusion, conclude
 from prill.study.matching import Compute
 from prill.targets.target import Target
 
 __all__ = ["Findings", "judge", "report_data", "shown"]
-
-REST = "rest"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +129,8 @@ def _question(found: Findings) -> str:
 def _target(found: Findings, name: str) -> page.TargetReport:
     target = found.targets[name]
     choices = [c for c in found.choices if c.target == name]
-    comparisons = [c for c in found.conclusion.comparisons if c.target == name] if found.conclusion else []
+    names = {CONTROL: CONTROL, **{arm_name(c.arm.label, name): c.arm.label for c in choices}}
+    proven = vars(evidence(found.conclusion, name, names)) if found.conclusion else {}
     return page.TargetReport(
         name=name,
         facts=(
@@ -139,74 +139,11 @@ def _target(found: Findings, name: str) -> page.TargetReport:
                 label="Held out", value=f"{len(target.held_out):,} documents, seen by the evaluation only"
             ),
         ),
-        findings=tuple(_finding(c) for c in comparisons),
-        curves=tuple(_curves(found, name)),
-        effects=tuple(e for c in comparisons for e in _effects(c)),
-        tokens_to_match=tuple(c.matching_sentence for c in comparisons if c.matching_sentence),
+        **proven,
         selections=tuple(_audit(found, c) for c in choices),
         samples=tuple(group for c in choices for group in found.samples.get((name, c.arm.label), ())),
         warnings=tuple(w for c in choices for w in c.audit["warnings"]),
     )
-
-
-def _short(arm: str) -> str:
-    return arm.partition(":")[0]
-
-
-def _finding(comparison: Comparison) -> page.Finding:
-    return page.Finding(
-        arm=_short(comparison.arm),
-        control=_short(comparison.control),
-        verdict=page.Verdict(comparison.verdict.value),
-        sentence=comparison.sentence,
-        details=comparison.details,
-    )
-
-
-def _curves(found: Findings, target: str) -> list[page.Curve]:
-    if found.conclusion is None:
-        return []
-    arms = {CONTROL, *(arm_name(c.arm.label, target) for c in found.choices if c.target == target)}
-    sets: dict[str, page.EvalSet] = {f"target:{target}": "target", REST: "rest"}
-    return [
-        page.Curve(
-            arm=_short(curve.arm),
-            eval_set=sets[curve.eval_set],
-            points=tuple(
-                page.CurvePoint(
-                    n_tokens=p.n_tokens, mean_bpb=p.mean_bpb, low_bpb=p.low_bpb, high_bpb=p.high_bpb
-                )
-                for p in curve.points
-            ),
-            seeds=tuple(
-                page.SeedPoint(seed=seed, n_tokens=p.n_tokens, bpb=bpb)
-                for p in curve.points
-                for seed, bpb in sorted(p.seeds.items())
-            ),
-        )
-        for curve in found.conclusion.curves
-        if curve.arm in arms and curve.eval_set in sets
-    ]
-
-
-def _effects(comparison: Comparison) -> list[page.Effect]:
-    effects = [comparison.effect, *(e for e in comparison.elsewhere if e.eval_set == REST)]
-    return [
-        page.Effect(
-            arm=_short(effect.arm),
-            control=_short(effect.control),
-            eval_set="rest" if effect.eval_set == REST else "target",
-            n_tokens=effect.n_tokens,
-            difference_bpb=effect.difference.estimate,
-            low_bpb=effect.difference.low,
-            high_bpb=effect.difference.high,
-            noise_floor_bpb=effect.noise_floor,
-            detectable_bpb=effect.smallest_detectable,
-            seed_differences_bpb=tuple(value for _, value in sorted(effect.differences.items())),
-            is_primary=effect is comparison.effect,
-        )
-        for effect in effects
-    ]
 
 
 def _audit(found: Findings, choice: Choice) -> page.SelectionAudit:

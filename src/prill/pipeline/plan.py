@@ -11,11 +11,11 @@ from pathlib import Path
 
 from prill.corpus.corpus import Corpus
 from prill.errors import RecipeError
-from prill.pipeline.run import available_cores, check_inputs
+from prill.pipeline.inputs import available_cores, check_inputs
 from prill.recipe import Recipe, load_recipe
 from prill.recipe.model import TrialSpec
 
-__all__ = ["Estimate", "estimate", "plan_recipe"]
+__all__ = ["Estimate", "announce", "estimate", "plan_recipe"]
 
 # Measured rates of one core, text bytes a second, and what a document costs on disk.
 READ_RATE = 150e6
@@ -75,6 +75,15 @@ def plan_recipe(path: Path, *, n_workers: int | None) -> str:
         f"({_duration(found.prepare_s)} to prepare and choose, {_duration(found.train_s)} to train)",
     ]
     return "\n".join(lines)
+
+
+def announce(recipe: Recipe, corpus: Corpus, *, n_workers: int) -> list[tuple[str, float]]:
+    """The long steps to come with the seconds they may take, so that the display can tell what remains."""
+    found = estimate(recipe, corpus, n_targets=len(recipe.targets), n_workers=n_workers)
+    counting = found.n_bytes / TOKEN_RATE / n_workers
+    steps = [("train the tokenizer", 4.0), ("count tokens", counting)]
+    steps += [(f"{arm.label}: observe the pool", 2 * found.n_bytes / SCORE_RATE) for arm in recipe.arms]
+    return [*steps, (f"train {found.n_trials} proxies", found.train_s)] if recipe.trials else steps
 
 
 def estimate(recipe: Recipe, corpus: Corpus, *, n_targets: int, n_workers: int) -> Estimate:

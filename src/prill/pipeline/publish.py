@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,26 @@ from prill.pipeline.findings import Findings, judge, report_data
 from prill.pipeline.steps import Choice, Pool
 from prill.pipeline.trials import Proof
 from prill.pipeline.walk import Done, Walk
+from prill.report.model import ReportData
 from prill.report.render import write_report
-from prill.report.terminal import plain_summary
 from prill.run.atomic import atomic_write
 from prill.run.directory import read_run
 from prill.run.events import timings
 from prill.study.conclude import CONCLUDE_VERSION, Conclusion
 from prill.targets.target import Target
 
-__all__ = ["publish", "timings_table"]
+__all__ = ["Outcome", "publish", "timings_table"]
 
 REPORT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A finished run: what its report says, where it is, and a line about the dataset."""
+
+    data: ReportData
+    report: Path
+    dataset: str
 
 
 def publish(
@@ -37,8 +47,8 @@ def publish(
     choices: Sequence[Choice],
     datasets: Mapping[str, Done],
     proof: Proof | None,
-) -> str:
-    """Conclude, write `conclusion.json`, `lineage.json` and `report.html`; returns the closing words."""
+) -> Outcome:
+    """Conclude, and write `conclusion.json`, `lineage.json` and `report.html`."""
     conclusion, concluded = _conclude(walk, pool, choices, proof)
     parents = [*datasets.values(), pool.tokens, pool.targets, *([concluded] if concluded else [])]
     folder = walk.run.path
@@ -75,7 +85,7 @@ def publish(
         build=lambda paths: write_report(paths[0], data),
         label="write the report",
     )
-    return plain_summary(data, report=str(folder / "report.html")) + _closing(folder, choices)
+    return Outcome(data=data, report=folder / "report.html", dataset=_closing(folder, choices))
 
 
 def _conclude(

@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-from prill.corpus.corpus import Corpus
 from prill.engine.failure import Retry
 from prill.engine.local import LocalEngine
-from prill.errors import PrillError, Problem, RecipeError
-from prill.features.keyed import derive_seed
+from prill.errors import RecipeError
 from prill.pipeline import steps
 from prill.pipeline.dataset import write_dataset
+from prill.pipeline.inputs import available_cores, check_inputs
 from prill.pipeline.place import recall_place, remember_place
-from prill.pipeline.publish import publish
+from prill.pipeline.plan import announce
+from prill.pipeline.publish import Outcome, publish
 from prill.pipeline.trials import prove
 from prill.pipeline.walk import Walk
-from prill.recipe import Recipe, load_recipe
+from prill.recipe import load_recipe
 from prill.run.directory import RunDirectory, read_run
 from prill.run.progress import choose_progress
 from prill.run.signals import stop_on_signals
-from prill.targets.target import Target, read_target
+from prill.targets.target import Target
 
-__all__ = ["available_cores", "check_inputs", "rewrite_report", "run_recipe"]
-
-T = TypeVar("T")
+__all__ = ["rewrite_report", "run_recipe"]
 
 
 def run_recipe(
     path: Path, *, output: Path | None, n_workers: int | None, is_quiet: bool, accept_changes: bool
-) -> str:
+) -> Outcome:
     """Run a recipe, or go on with it.
 
     Args:
@@ -42,7 +36,7 @@ def run_recipe(
         is_quiet: without progress display.
         accept_changes: go on in a folder that holds a run of a changed recipe.
     Returns:
-        The closing words: verdicts, and where the report is.
+        What the closing words are made of: the report's content and where it lies.
     """
     recipe = load_recipe(path)
     base = path.resolve().parent
@@ -57,12 +51,13 @@ def run_recipe(
                 run.events.emit("retry", {"what": str(retry)})
                 progress.note(str(retry))
 
-            engine = LocalEngine(n_workers or available_cores(), on_retry=retried)
+            workers = n_workers or available_cores()
+            engine = LocalEngine(workers, on_retry=retried)
             walk = Walk(recipe=recipe, base=base, run=run, engine=engine, progress=progress, corpus=corpus)
-            return _walk(walk, targets, path)
+            return _walk(walk, targets, path, workers)
 
 
-def rewrite_report(run_folder: Path) -> str:
+def rewrite_report(run_folder: Path) -> Outcome:
     """Write the report of a finished run again; everything else is verified and kept.
 
     Raises:
@@ -78,46 +73,10 @@ def rewrite_report(run_folder: Path) -> str:
     )
 
 
-def available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def check_inputs(recipe: Recipe, base: Path) -> tuple[Corpus, dict[str, Target]]:
-    """Open the corpus and the targets, and tell every problem of all of them at once."""
-    problems: list[PrillError] = []
-
-    def attempt(build: Callable[[], T]) -> T | None:
-        try:
-            return build()
-        except PrillError as error:
-            problems.append(error)
-            return None
-
-    corpus = attempt(lambda: Corpus.open(recipe.corpus, base))
-    seed = derive_seed(recipe.seed, "targets")
-    targets = {
-        name: attempt(partial(read_target, name, spec, seed=seed, base=base))
-        for name, spec in recipe.targets.items()
-    }
-    if recipe.trials is not None:
-        from prill.lm.backend import require_torch
-
-        attempt(require_torch)
-    _raise_all(problems)
-    assert corpus is not None
-    return corpus, {name: target for name, target in targets.items() if target is not None}
-
-
-def _raise_all(errors: list[PrillError]) -> None:
-    if errors:
-        told: list[Problem] = [problem for error in errors for problem in error.problems]
-        raise type(errors[0]).of(told)
-
-
-def _walk(walk: Walk, targets: dict[str, Target], recipe_path: Path) -> str:
+def _walk(walk: Walk, targets: dict[str, Target], recipe_path: Path, n_workers: int) -> Outcome:
     """The whole way, one step after the other."""
     recipe = walk.recipe
+    walk.progress.plan(announce(recipe, walk.corpus, n_workers=n_workers))
     targets_done = steps.store_targets(walk, targets)
     pool = steps.prepare_pool(walk, targets, targets_done)
     choices = []

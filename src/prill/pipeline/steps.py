@@ -104,6 +104,8 @@ def prepare_pool(walk: Walk, targets: Mapping[str, Target], targets_done: Done) 
         counts=pool.read_counts,
         label="read the pool",
     )
+    if read.record.counts["n_bad"]:
+        _quarantine(walk, read)
     eligible = _mark_eligible(walk, read, targets, targets_done)
     tokenizer = _tokenizer(walk, read, eligible)
     tokens = walk.over_shards(
@@ -119,6 +121,24 @@ def prepare_pool(walk: Walk, targets: Mapping[str, Target], targets_done: Done) 
         label="count tokens",
     )
     return Pool(read=read, eligible=eligible, tokenizer=tokenizer, tokens=tokens, targets=targets_done)
+
+
+def _quarantine(walk: Walk, read: Done) -> None:
+    """Set the bad records aside as `quarantine.parquet`: place, reason and bytes."""
+
+    def build(paths: list[Path]) -> Mapping[str, Any]:
+        return {"n_bad": pool.write_quarantine(paths[0], walk.corpus, list(read.parts))}
+
+    walk.at_once(
+        "quarantine",
+        version=1,
+        settings={},
+        parents=[read],
+        files=["quarantine.parquet"],
+        folder=walk.run.path,
+        build=build,
+        label="set bad records aside",
+    )
 
 
 def _mark_eligible(walk: Walk, read: Done, targets: Mapping[str, Target], targets_done: Done) -> Done:

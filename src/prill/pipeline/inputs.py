@@ -1,0 +1,59 @@
+"""What a run starts from: the machine's cores, the corpus and the targets, all problems told at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from prill.corpus.corpus import Corpus
+from prill.corpus.tokenizer import load_tokenizer
+from prill.errors import PrillError, Problem
+from prill.features.keyed import derive_seed
+from prill.recipe import Recipe
+from prill.targets.target import Target, read_target
+
+__all__ = ["available_cores", "check_inputs"]
+
+T = TypeVar("T")
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_inputs(recipe: Recipe, base: Path) -> tuple[Corpus, dict[str, Target]]:
+    """Open the corpus and the targets, and tell every problem of all of them at once."""
+    problems: list[PrillError] = []
+
+    def attempt(build: Callable[[], T]) -> T | None:
+        try:
+            return build()
+        except PrillError as error:
+            problems.append(error)
+            return None
+
+    corpus = attempt(lambda: Corpus.open(recipe.corpus, base))
+    seed = derive_seed(recipe.seed, "targets")
+    targets = {
+        name: attempt(partial(read_target, name, spec, seed=seed, base=base))
+        for name, spec in recipe.targets.items()
+    }
+    if recipe.tokenizer.path is not None:
+        attempt(partial(load_tokenizer, base / recipe.tokenizer.path))
+    if recipe.trials is not None:
+        from prill.lm.backend import require_torch
+
+        attempt(require_torch)
+    _raise_all(problems)
+    assert corpus is not None
+    return corpus, {name: target for name, target in targets.items() if target is not None}
+
+
+def _raise_all(errors: list[PrillError]) -> None:
+    if errors:
+        told: list[Problem] = [problem for error in errors for problem in error.problems]
+        raise type(errors[0]).of(told)
