@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 __all__ = ["inlined", "kernel", "load64", "match_line", "prefetch", "store64", "swap_bytes", "trailing_zeros"]
+
+_njit: Any = numba.njit  # its annotations leave out the options of a part
+_part = _njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,17 +35,14 @@ def kernel(function: F) -> F:
     holds the code of the kernels that it calls from other files. The stamp is therefore the hash of all of
     them.
     """
-    dispatcher = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+    dispatcher = _njit(nogil=True, cache=True, error_model="numpy")(function)
     dispatcher._cache._cache_file._source_stamp = _sources_digest()
     return cast(F, dispatcher)
 
 
 def inlined(function: F) -> F:
     """Compile `function` as a part of the kernels that call it; it has no entry from Python of its own."""
-    return cast(
-        F,
-        numba.njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")(function),
-    )
+    return cast(F, _part(function))
 
 
 @functools.cache

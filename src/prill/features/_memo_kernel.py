@@ -31,16 +31,18 @@ _AHEAD = 24
 
 
 @inlined
-def _look_up(memo: NDArray[np.uint64], h: np.uint64, home: int, low_bits: np.uint64) -> np.uint64:
+def _look_up(memo: NDArray[np.uint64], h: np.uint64, home: np.int64, low_bits: np.uint64) -> np.uint64:
     """bucket + 1, or 0 when the memo does not know the n-gram."""
     matches = match_line(memo, home, h, low_bits)
     if matches == 0:
         return np.uint64(0)
-    return memo[home + trailing_zeros(matches)] & low_bits
+    return np.uint64(memo[home + trailing_zeros(matches)] & low_bits)
 
 
 @inlined
-def _learn(memo: NDArray[np.uint64], h: np.uint64, home: int, low_bits: np.uint64, bucket: np.uint64) -> None:
+def _learn(
+    memo: NDArray[np.uint64], h: np.uint64, home: np.int64, low_bits: np.uint64, bucket: np.uint64
+) -> None:
     """Store a bucket in a free word of its set, or in place of one that the hash picks."""
     way = np.int64(h >> np.uint64(61))
     for i in range(MEMO_WAYS):
@@ -75,17 +77,16 @@ def _join(
 def reference_buckets(
     hashes: NDArray[np.uint64],
     n_features: int,
-    low: NDArray[np.uint8],
-    starts: NDArray[np.int64],
-    ends: NDArray[np.int64],
-    first: int,
-    n_tokens: int,
-    n: int,
+    bounds: tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64], int, int, int],
     n_buckets: np.uint64,
     memo: NDArray[np.uint64],
     buckets: NDArray[np.uint32],
 ) -> None:
-    """Buckets of all n-grams that end at tokens first..n_tokens-1, in the order of `hashes`."""
+    """Buckets of n-grams in the order of `hashes`.
+
+    `bounds` = text, starts and ends of the tokens, first token that ends an n-gram, end of the tokens, n.
+    """
+    low, starts, ends, first, n_tokens, n = bounds
     low_bits = np.uint64(1)
     while low_bits <= n_buckets:
         low_bits <<= np.uint64(1)

@@ -2,8 +2,8 @@
 
 A document is cut into chunks of a few kilobytes that stay in the first-level cache through all passes:
 lower and classify, find tokens, hash tokens, hash n-grams, look buckets up, add. The last n-1 tokens and an
-unfinished token are carried into the next chunk, so chunk borders change nothing, and one huge document
-needs no more memory than its longest tokens.
+unfinished token are carried into the next chunk, so chunk borders change nothing, and a huge document needs
+no more memory than its n longest tokens.
 
 Order: features are added in the order of their last token, then by length 1..n. Sums in float64 follow that
 order, so they depend on the document alone, never on the batch.
@@ -41,11 +41,12 @@ def _hash_tokens(
     low: NDArray[np.uint8],
     starts: NDArray[np.int64],
     ends: NDArray[np.int64],
+    first: int,
     n_tokens: int,
     hashes: NDArray[np.uint64],
 ) -> None:
-    """64-bit hash of the bytes of every token: eight bytes a step, the last step padded with zeros."""
-    for t in range(n_tokens):
+    """64-bit hash of tokens first..n_tokens-1: eight bytes a step, the last step padded with zeros."""
+    for t in range(first, n_tokens):
         s, n = starts[t], ends[t] - starts[t]
         h = _SEED ^ (np.uint64(n) * _LENGTH)
         while n > 8:
@@ -95,28 +96,24 @@ def _fast_buckets(
 @inlined
 def _carry(
     low: NDArray[np.uint8],
-    cls: NDArray[np.uint8],
     starts: NDArray[np.int64],
     ends: NDArray[np.int64],
+    tokens: NDArray[np.uint64],
     first: int,
     n_tokens: int,
-    n_bytes: int,
 ) -> int:
-    """Move tokens first..n_tokens-1 to the front of `low` and `cls`; the new end.
+    """Move tokens first..n_tokens-1, their bounds and hashes to the front; the end of their bytes in `low`.
 
-    A gap between two tokens, or behind the last one (it ends before n_bytes), shrinks to one space.
+    Bytes that are in place already are not touched, so a token of many chunks is not copied with each.
     """
     at = 0
     for t in range(first, n_tokens):
-        if t > first and starts[t] > ends[t - 1]:
-            low[at], cls[at] = 32, SPACE
-            at += 1
-        for i in range(starts[t], ends[t]):
-            low[at], cls[at] = low[i], cls[i]
-            at += 1
-    if n_tokens > first and ends[n_tokens - 1] < n_bytes:
-        low[at], cls[at] = 32, SPACE
-        at += 1
+        start, n_bytes = starts[t], ends[t] - starts[t]
+        if start != at:
+            for i in range(n_bytes):
+                low[at + i] = low[start + i]
+        starts[t - first], ends[t - first], tokens[t - first] = at, at + n_bytes, tokens[t]
+        at += n_bytes
     return at
 
 
@@ -135,10 +132,21 @@ def _add_rows(
         for i in range(n_features):
             total += table_BK[buckets[i], 0]
         sums_DK[d, 0] = total
-    else:
-        for i in range(n_features):
-            for j in range(n_targets):
-                sums_DK[d, j] += table_BK[buckets[i], j]
+        return
+    sums_K = sums_DK[d]
+    for i in range(n_features):
+        row_K = table_BK[buckets[i]]
+        for j in range(n_targets):
+            sums_K[j] += row_K[j]
+
+
+@inlined
+def _cut(data: NDArray[np.uint8], start: int, stop: int) -> int:
+    """End of the chunk that begins at `start`: between two code points, at most _CHUNK_BYTES on."""
+    cut = min(start + _CHUNK_BYTES, stop)
+    while cut < stop and cut > start + 4 and (data[cut] & 0xC0) == 0x80:
+        cut -= 1
+    return cut
 
 
 @inlined
@@ -174,50 +182,32 @@ def scan(
         table_BK: values to sum for K targets, row by bucket; no rows: do not sum.
         sums_DK, n_features_D: results, zero on entry.
     """
-    capacity = 3 * _CHUNK_BYTES
-    low, cls = np.empty(capacity, np.uint8), np.empty(capacity, np.uint8)
-    starts, ends = np.empty(capacity, np.int64), np.empty(capacity, np.int64)
-    tokens, hashes = np.empty(capacity, np.uint64), np.empty(capacity * n, np.uint64)
-    buckets, window = np.empty(capacity * n, np.uint32), np.zeros(n, np.uint64)
+    room = 2 * _CHUNK_BYTES + n + PADDING
+    low, cls = np.empty(2 * room, np.uint8), np.empty(room, np.uint8)
+    starts, ends = np.empty(room, np.int64), np.empty(room, np.int64)
+    tokens, hashes = np.empty(room, np.uint64), np.empty(room * n, np.uint64)
+    buckets, window = np.empty(room * n, np.uint32), np.zeros(n, np.uint64)
     for place in range(places.shape[0]):
         d = rows[place]
         i, stop = offsets[places[place]], offsets[places[place] + 1]
-        n_held, n_context = 0, 0
+        n_held, n_context, n_unfinished, last = 0, 0, 0, SPACE
         while i < stop:
-            cut = min(i + max(_CHUNK_BYTES, n_held), stop)
-            while cut < stop and cut > i + 4 and (data[cut] & 0xC0) == 0x80:
-                cut -= 1
-            needed = n_held + 2 * (cut - i) + PADDING + 8
-            if needed > capacity:
-                capacity = 2 * needed
-                low, cls = _grown(low, n_held, capacity), _grown(cls, n_held, capacity)
-                starts, ends = np.empty(capacity, np.int64), np.empty(capacity, np.int64)
-                tokens, hashes = np.empty(capacity, np.uint64), np.empty(capacity * n, np.uint64)
-                buckets = np.empty(capacity * n, np.uint32)
-            end = normalise(data, i, cut, characters, low, cls, n_held)
+            cut = _cut(data, i, stop)
+            if n_held + room > low.shape[0]:
+                low = _grown(low, n_held, 2 * (n_held + room))
+            n_new = normalise(data, i, cut, characters, low, cls, n_held)
             i = cut
-            n_tokens = find_tokens(cls, end, starts, ends)
-            n_whole = n_tokens
-            if i < stop and n_tokens > 0 and ends[n_tokens - 1] == end:
-                n_whole -= 1
-            _hash_tokens(low, starts, ends, n_whole, tokens)
+            n_tokens = find_tokens(cls, n_new, last, n_held, starts, ends, n_context, n_unfinished)
+            last = cls[n_new - 1]
+            n_unfinished = 1 if i < stop and last != SPACE else 0
+            n_whole = n_tokens - n_unfinished
+            _hash_tokens(low, starts, ends, n_context, n_whole, tokens)
             n_features = _hash_ngrams(tokens, n_context, n_whole, n, window, hashes)
-            if memo.shape[0] > 0:
-                reference_buckets(
-                    hashes,
-                    n_features,
-                    low,
-                    starts,
-                    ends,
-                    n_context,
-                    n_whole,
-                    n,
-                    np.uint64(n_buckets),
-                    memo,
-                    buckets,
-                )
-            else:
+            if memo.shape[0] == 0:
                 _fast_buckets(hashes, n_features, np.uint64(n_buckets), buckets)
+            else:
+                bounds = (low, starts, ends, n_context, n_whole, n)
+                reference_buckets(hashes, n_features, bounds, np.uint64(n_buckets), memo, buckets)
             n_features_D[d] += n_features
             if counts_B.shape[0] > 0:
                 for j in range(n_features):
@@ -226,4 +216,4 @@ def scan(
                 _add_rows(buckets, n_features, table_BK, sums_DK, d)
             if i < stop:
                 n_context = min(n - 1, n_whole)
-                n_held = _carry(low, cls, starts, ends, n_whole - n_context, n_tokens, end)
+                n_held = _carry(low, starts, ends, tokens, n_whole - n_context, n_tokens)

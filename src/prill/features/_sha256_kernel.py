@@ -10,12 +10,13 @@ Source: FIPS 180-4, section 6.2.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from typing import Any
 
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -50,67 +51,95 @@ def _fractional_bits(power: int, n_primes: int) -> list[int]:
     return words
 
 
-_INITIAL = _fractional_bits(2, 8)
-_ROUND = _fractional_bits(3, 64)
-_INITIAL_WORDS = np.array(_INITIAL, dtype=np.uint32)
+_slot: Any = cgutils.alloca_once
+_INITIAL_WORDS = np.array(_fractional_bits(2, 8), dtype=np.uint32)
+_ROUND_WORDS = np.array(_fractional_bits(3, 64), dtype=np.uint32)
 
 
-def _compress_lanes(typingctx: Any, blocks: Any, states: Any) -> Any:
-    """One block in each lane: blocks uint32[16 words, LANES] into states uint32[8 words, LANES]."""
+def _compress_lanes(typingctx: Any, blocks: Any, states: Any, constants: Any) -> Any:
+    """One block in each lane: blocks uint32[16 words, LANES] into states uint32[8 words, LANES].
+
+    `constants` are the 64 round constants. The rounds are a loop over whole vectors, LANES words each.
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vector = ir.VectorType(ir.IntType(32), LANES)
-        rows = []
-        for array_type, array in zip(signature.args, args, strict=True):
-            data = context.make_array(array_type)(context, builder, array).data
-            rows.append(builder.bitcast(data, vector.as_pointer()))
-        at = [ir.Constant(ir.IntType(64), i) for i in range(16)]
-        words = [builder.load(builder.gep(rows[0], [at[i]]), align=4) for i in range(16)]
-        start = [builder.load(builder.gep(rows[1], [at[i]]), align=4) for i in range(8)]
-        end = _rounds(builder, start, words, lambda value: ir.Constant(vector, [value] * LANES))
-        for i, word in enumerate(end):
-            builder.store(word, builder.gep(rows[1], [at[i]]), align=4)
+        pointers = [
+            context.make_array(array_type)(context, builder, array).data
+            for array_type, array in zip(signature.args, args, strict=True)
+        ]
+        word, vector = ir.IntType(32), ir.VectorType(ir.IntType(32), LANES)
+        block, state = (builder.bitcast(pointer, vector.as_pointer()) for pointer in pointers[:2])
+        rows = [builder.gep(state, [ir.IntType(64)(i)]) for i in range(8)]
+        start = [builder.load(row, align=4) for row in rows]
+        slots = [_slot(builder, vector) for _ in range(8)]
+        for slot, value in zip(slots, start, strict=True):
+            builder.store(value, slot)
+        ring = _slot(builder, vector, size=16)
+        with cgutils.for_range(builder, ir.IntType(64)(64)) as loop:
+            w = _message_word(builder, block, ring, loop.index)
+            constant = builder.load(builder.gep(pointers[2], [loop.index]), align=4)
+            first = builder.insert_element(ir.Constant(vector, ir.Undefined), constant, word(0))
+            lanes = ir.Constant(ir.VectorType(word, LANES), [0] * LANES)
+            constant = builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), lanes)
+            new = _round(builder, [builder.load(slot) for slot in slots], builder.add(w, constant))
+            for slot, value in zip(slots, new, strict=True):
+                builder.store(value, slot)
+        for row, slot, value in zip(rows, slots, start, strict=True):
+            builder.store(builder.add(value, builder.load(slot)), row, align=4)
         return context.get_dummy_value()
 
-    return types.void(blocks, states), codegen
+    return types.void(blocks, states, constants), codegen
 
 
-def _rounds(builder: Any, start: list[Any], w: list[Any], constant: Callable[[int], Any]) -> list[Any]:
-    """The 64 rounds from state `start` with message words `w`, as instructions on whole vectors."""
+def _message_word(builder: Any, block: Any, ring: Any, index: Any) -> Any:
+    """Word `index` of the schedule: of the block itself, then from the ring of the last sixteen."""
 
-    def rotated(x: Any, *n_bits: int) -> Any:
-        parts = [builder.or_(builder.lshr(x, constant(n)), builder.shl(x, constant(32 - n))) for n in n_bits]
-        return xor(*parts)
+    def at(distance: int) -> Any:
+        place = builder.and_(builder.sub(index, ir.IntType(64)(distance)), ir.IntType(64)(15))
+        return builder.gep(ring, [place])
 
-    def xor(*parts: Any) -> Any:
-        result = parts[0]
-        for part in parts[1:]:
-            result = builder.xor(result, part)
-        return result
-
-    def add(*parts: Any) -> Any:
-        result = parts[0]
-        for part in parts[1:]:
-            result = builder.add(result, part)
-        return result
-
-    a, b, c, d, e, f, g, h = start
-    for i in range(64):
-        if i >= 16:
-            x, y = w[1], w[14]
-            s0 = xor(rotated(x, 7, 18), builder.lshr(x, constant(3)))
-            s1 = xor(rotated(y, 17, 19), builder.lshr(y, constant(10)))
-            w = [*w[1:], add(w[0], s0, w[9], s1)]
-        word = w[i] if i < 16 else w[15]
-        choice = xor(g, builder.and_(e, xor(f, g)))
-        majority = builder.or_(builder.and_(a, b), builder.and_(c, builder.or_(a, b)))
-        t1 = add(h, rotated(e, 6, 11, 25), choice, constant(_ROUND[i]), word)
-        t2 = add(rotated(a, 2, 13, 22), majority)
-        a, b, c, d, e, f, g, h = add(t1, t2), a, b, c, builder.add(d, t1), e, f, g
-    return [builder.add(x, y) for x, y in zip(start, (a, b, c, d, e, f, g, h), strict=True)]
+    with builder.if_else(builder.icmp_unsigned("<", index, ir.IntType(64)(16))) as (then, otherwise):
+        with then:
+            builder.store(builder.load(builder.gep(block, [index]), align=4), at(16))
+        with otherwise:
+            x, y = builder.load(at(15)), builder.load(at(2))
+            s0 = builder.xor(_rotated(builder, x, 7, 18), builder.lshr(x, _splat(x, 3)))
+            s1 = builder.xor(_rotated(builder, y, 17, 19), builder.lshr(y, _splat(y, 10)))
+            builder.store(_sum(builder, builder.load(at(16)), s0, builder.load(at(7)), s1), at(16))
+    return builder.load(at(16))
 
 
-compress_lanes: Any = intrinsic(_compress_lanes)
+def _round(builder: Any, state: list[Any], word: Any) -> list[Any]:
+    """One round; `word` is the schedule's word plus the round's constant."""
+    a, b, c, d, e, f, g, h = state
+    choice = builder.xor(g, builder.and_(e, builder.xor(f, g)))
+    majority = builder.or_(builder.and_(a, b), builder.and_(c, builder.or_(a, b)))
+    t1 = _sum(builder, h, _rotated(builder, e, 6, 11, 25), choice, word)
+    t2 = builder.add(_rotated(builder, a, 2, 13, 22), majority)
+    return [builder.add(t1, t2), a, b, c, builder.add(d, t1), e, f, g]
+
+
+def _rotated(builder: Any, x: Any, *n_bits: int) -> Any:
+    """Exclusive or of x rotated right by each of n_bits."""
+    parts = [builder.or_(builder.lshr(x, _splat(x, n)), builder.shl(x, _splat(x, 32 - n))) for n in n_bits]
+    return functools.reduce(builder.xor, parts)
+
+
+def _sum(builder: Any, *parts: Any) -> Any:
+    return functools.reduce(builder.add, parts)
+
+
+def _splat(like: Any, value: int) -> Any:
+    return ir.Constant(like.type, [value] * LANES)
+
+
+_compress: Any = intrinsic(_compress_lanes)
+
+
+@inlined
+def compress_lanes(blocks: NDArray[np.uint32], states: NDArray[np.uint32]) -> None:
+    """One block in each lane: blocks uint32[16 words, LANES] into states uint32[8 words, LANES]."""
+    _compress(blocks, states, _ROUND_WORDS)
 
 
 @inlined

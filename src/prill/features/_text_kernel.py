@@ -35,20 +35,20 @@ def _between(word: np.uint64, first: int, last: int) -> np.uint64:
 
 
 @inlined
-def _put_ascii(word: np.uint64, low: NDArray[np.uint8], cls: NDArray[np.uint8], at: int) -> None:
+def _put_ascii(word: np.uint64, low: NDArray[np.uint8], at: int, cls: NDArray[np.uint8], place: int) -> None:
     """Lower and classify eight ASCII bytes."""
     word |= _between(word, 0x41, 0x5A) >> np.uint64(2)
     letters = _between(word, 0x61, 0x7A) | _between(word, 0x30, 0x39) | _between(word, 0x5F, 0x5F)
     spaces = _between(word, 0x09, 0x0D) | _between(word, 0x1C, 0x20)
     store64(low, at, word)
-    store64(cls, at, letters | (spaces >> np.uint64(1)))
+    store64(cls, place, letters | (spaces >> np.uint64(1)))
 
 
 @inlined
 def _put_code_point(
-    code: int, flag: np.uint8, low: NDArray[np.uint8], cls: NDArray[np.uint8], at: int
+    code: int, flag: np.uint8, low: NDArray[np.uint8], at: int, cls: NDArray[np.uint8], place: int
 ) -> int:
-    """Write one code point as UTF-8 with its class; the new end."""
+    """Write one code point as UTF-8 into `low` and its class beside it into `cls`; its number of bytes."""
     if code < 0x80:
         low[at] = np.uint8(code)
         n = 1
@@ -67,9 +67,9 @@ def _put_code_point(
         low[at + 2] = np.uint8(0x80 | ((code >> 6) & 0x3F))
         low[at + 3] = np.uint8(0x80 | (code & 0x3F))
         n = 4
-    for i in range(at, at + n):
+    for i in range(place, place + n):
         cls[i] = flag
-    return at + n
+    return n
 
 
 @inlined
@@ -96,14 +96,14 @@ def normalise(
     characters: NDArray[np.int32],
     low: NDArray[np.uint8],
     cls: NDArray[np.uint8],
-    at: int,
+    n_held: int,
 ) -> int:
-    """Lower and classify data[start:stop] into `low` and `cls` from `at` on; the new end.
+    """Lower data[start:stop] into `low` from n_held on, with classes into `cls` from 0; the new bytes.
 
-    `low` and `cls` must have room for 2 x (stop - start) + PADDING bytes behind `at`. `characters` holds for
-    every code point its lower case (bits 0-20) and the class byte of that (bits 24-31).
+    Both must have room for 2 x (stop - start) + PADDING bytes. `characters` holds for every code point its
+    lower case (bits 0-20) and the class byte of that (bits 24-31).
     """
-    i = start
+    i, n_new = start, 0
     while i < stop:
         if i + 8 <= stop:
             word = load64(data, i)
@@ -117,32 +117,43 @@ def normalise(
             n = trailing_zeros(high) >> 3
             word &= ~(_ALL << np.uint64(8 * n))
         if n > 0:
-            _put_ascii(word, low, cls, at)
+            _put_ascii(word, low, n_held + n_new, cls, n_new)
             i += n
-            at += n
+            n_new += n
         if high != 0:
             code, i = _decode(data, i, stop)
             entry = int(characters[code])
-            at = _put_code_point(entry & 0x1FFFFF, np.uint8((entry >> 24) & 0xFF), low, cls, at)
-    for j in range(at, at + PADDING):
+            flag = np.uint8((entry >> 24) & 0xFF)
+            n_new += _put_code_point(entry & 0x1FFFFF, flag, low, n_held + n_new, cls, n_new)
+    for j in range(n_new, n_new + PADDING):
         cls[j] = SPACE
-    return at
+    return n_new
 
 
 @inlined
 def find_tokens(
-    cls: NDArray[np.uint8], n_bytes: int, starts: NDArray[np.int64], ends: NDArray[np.int64]
+    cls: NDArray[np.uint8],
+    n_new: int,
+    last: np.uint8,
+    n_held: int,
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    n_context: int,
+    n_unfinished: int,
 ) -> int:
-    """Boundaries of the tokens in cls[:n_bytes], which must be followed by PADDING space classes.
+    """Boundaries of the tokens in cls[:n_new], which must be followed by PADDING space classes.
 
     Args:
-        starts, ends: filled with the first byte and the byte behind each token; room for n_bytes + 1.
+        last: class of the byte before; SPACE at the start of a document.
+        n_held: added to all positions.
+        starts, ends: first byte and byte behind of each token; hold n_context tokens, and the start of
+            n_unfinished (0 or 1) more, already; room for n_new + 1 more.
     Returns:
         The number of tokens.
     """
-    n_starts, n_ends = 0, 0
-    last_word, last_space = np.uint64(0), np.uint64(1)
-    for base in range(0, n_bytes + 1, 64):
+    n_starts, n_ends = n_context + n_unfinished, n_context
+    last_word, last_space = np.uint64(last >> 7), np.uint64((last >> 6) & 1)
+    for base in range(0, n_new + 1, 64):
         words, spaces = np.uint64(0), np.uint64(0)
         for j in range(8):
             flags = load64(cls, base + 8 * j)
@@ -155,12 +166,12 @@ def find_tokens(
         changes = (words ^ before_words) | (spaces ^ before_spaces)
         mask = changes & ~spaces
         while mask != 0:
-            starts[n_starts] = base + trailing_zeros(mask)
+            starts[n_starts] = n_held + base + trailing_zeros(mask)
             n_starts += 1
             mask &= mask - np.uint64(1)
         mask = changes & ~before_spaces
         while mask != 0:
-            ends[n_ends] = base + trailing_zeros(mask)
+            ends[n_ends] = n_held + base + trailing_zeros(mask)
             n_ends += 1
             mask &= mask - np.uint64(1)
     return n_ends
