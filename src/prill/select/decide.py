@@ -18,15 +18,17 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from prill.errors import DataError
 from prill.select.allot import UNIT_AXIS, allot
 from prill.select.audit import audit
 from prill.select.budget import Budget
 from prill.select.cut import Cut, Place, chosen
+from prill.select.frontier import LEVELS, Block, Frontier, collect
 from prill.select.policy import POLICY_VERSION, Policy
-from prill.select.ranking import rank
-from prill.select.sketch import LEVELS, Block, Frontier, Sketch, collect, sketch
+from prill.select.ranking import Ranked, rank
+from prill.select.sketch import Sketch, sketch
 from prill.select.tally import Tally, score_edges, tally
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "Decision",
     "EngineMap",
     "Tables",
+    "View",
     "boundary_shard",
     "decide",
     "sketch_shard",
@@ -146,21 +149,22 @@ def decide(
         DataError: a table lacks a column, a score is not finite, or nothing is eligible.
     """
     seed = seed if policy.seed is None else policy.seed
+    view = View(tables=tables, policy=policy, seed=seed)
     passes = _Passes(engine_map=engine_map, n_shards=n_shards)
 
     def refined(frontiers: dict[str, Frontier] | None) -> Sketch:
-        task = functools.partial(sketch_shard, tables, policy, seed, frontiers)
+        task = functools.partial(sketch_shard, view, frontiers)
         return passes.fold(task, Sketch.merge, Sketch.empty())
 
     total = refined(None)
     axis = UNIT_AXIS[budget.limit_unit] if budget else 0
     limits = allot(total, budget, policy)
     frontiers = _search(total, limits, refined, axis=axis, collect_rows=collect_rows)
-    collecting = functools.partial(boundary_shard, tables, policy, seed, frontiers)
+    collecting = functools.partial(boundary_shard, view, frontiers)
     blocks: dict[str, Block] = passes.fold(collecting, _merged, {}) if frontiers else {}
     cuts = _cuts(limits, frontiers, blocks, axis=axis, policy=policy, has_budget=budget is not None)
     edges = score_edges(total)
-    counting = functools.partial(tally_shard, tables, policy, seed, cuts, edges)
+    counting = functools.partial(tally_shard, view, cuts, edges)
     tallied = passes.fold(counting, Tally.merge, Tally.empty(len(edges) - 1))
     cuts = {name: replace(cut, last_in=tallied.last_in.get(name)) for name, cut in cuts.items()}
     account = {
@@ -187,26 +191,33 @@ class _Passes:
         return start
 
 
-def sketch_shard(
-    tables: Tables, policy: Policy, seed: int, frontiers: dict[str, Frontier] | None, shard: int
-) -> Sketch:
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """The pool as one policy and seed order it."""
+
+    tables: Tables
+    policy: Policy
+    seed: int
+
+    def ranked(self, shard: int) -> Ranked:
+        """One shard's rows with their places."""
+        return rank(self.tables(shard), shard, self.policy, self.seed)
+
+
+def sketch_shard(view: View, frontiers: dict[str, Frontier] | None, shard: int) -> Sketch:
     """First and deeper passes: one shard's sketch, merged by `Sketch.merge`."""
-    return sketch(rank(tables(shard), shard, policy, seed), frontiers)
+    return sketch(view.ranked(shard), frontiers)
 
 
-def boundary_shard(
-    tables: Tables, policy: Policy, seed: int, frontiers: dict[str, Frontier], shard: int
-) -> dict[str, Block]:
+def boundary_shard(view: View, frontiers: dict[str, Frontier], shard: int) -> dict[str, Block]:
     """The pass at the boundary: one shard's rows behind the frontiers, merged stratum by stratum."""
-    return collect(rank(tables(shard), shard, policy, seed), frontiers)
+    return collect(view.ranked(shard), frontiers)
 
 
-def tally_shard(
-    tables: Tables, policy: Policy, seed: int, cuts: dict[str, Cut], edges: np.ndarray[Any, Any], shard: int
-) -> Tally:
+def tally_shard(view: View, cuts: dict[str, Cut], edges: NDArray[np.float64], shard: int) -> Tally:
     """The last pass: one shard's account, merged by `Tally.merge`."""
-    table = tables(shard)
-    return tally(rank(table, shard, policy, seed), cuts, edges, table)
+    table = view.tables(shard)
+    return tally(rank(table, shard, view.policy, view.seed), cuts, edges, table)
 
 
 def _search(
