@@ -196,6 +196,47 @@ def test_the_cost_of_choosing_is_counted_in_tokens() -> None:
     assert conclude(table(short), PAIR, compute=compute).comparisons[0].ledger.holds is None  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("final", "longest", "cost", "said"),
+    [
+        (2.0, 500_000, 0.0, "no compute worth counting"),
+        (2.0, 500_000, 100.0, "so equal tokens are nearly equal compute"),
+        (
+            2.0,
+            500_000,
+            250_000.0,
+            "It was not trained that far, so the finding is not tested at equal compute.",
+        ),
+        (2.0, 1_000_000, 250_000.0, "may train on 0.75 M tokens. Then the difference is -0.4"),
+        (2.0, 1_000_000, 9e6, "not tested"),
+        (2.9, 500_000, 250_000.0, "The comparison at equal tokens leaves that advantage out."),
+    ],
+)
+def test_the_cost_is_told_as_far_as_it_is_known(final: float, longest: int, cost: float, said: str) -> None:
+    levels = {key: level for key, level in planted(final).items() if key[1] <= longest}
+    compute = Compute(train_flops_per_token=1.0, scoring_flops={"dsir": cost})
+    assert said in conclude(table(levels), PAIR, arms=ARMS, compute=compute).comparisons[0].details[-1]
+
+
+def test_one_long_control_run_is_enough_for_a_bound_but_not_for_an_interval() -> None:
+    evals = table(planted(2.05))
+    rows = zip(evals["seed"].to_pylist(), evals["n_tokens"].to_pylist(), strict=True)
+    evals = evals.filter(pa.array([s == 0 or n <= 500_000 for s, n in rows]))
+    compute = Compute(train_flops_per_token=1.0, scoring_flops={"dsir": 250_000.0})
+    levels = evals.filter(pa.array([not (a == "random" and n > 4_000_000) for a, n in _arm_tokens(evals)]))
+    found = conclude(levels, PAIR, arms=ARMS, compute=compute).comparisons[0]
+    assert found.matching.control_needs.n_seeds == 1
+    assert found.matching.control_needs.bound == "at_least"
+    assert found.effect.n_seeds == 3
+    assert found.ledger is not None
+    assert (found.ledger.difference_equal_compute, found.ledger.holds) == (None, True)
+    assert "It needs more than that to match, so the finding holds at equal compute." in found.details[-1]
+
+
+def _arm_tokens(evals: pa.Table) -> list[tuple[str, int]]:
+    return list(zip(evals["arm"].to_pylist(), evals["n_tokens"].to_pylist(), strict=True))
+
+
 def test_conclusions_are_plain_repeatable_json_whatever_the_row_order() -> None:
     evals = table(planted())
 

@@ -147,12 +147,7 @@ def conclude(
         confidence=confidence,
         margin_bpb=margin_bpb,
         comparisons=tuple(compared(key) for key in measured),
-        curves=tuple(
-            learning_curve(losses, arm, name, confidence=confidence)
-            for name in losses.eval_sets
-            for arm in losses.arms
-            if (arm, name) in losses.nats
-        ),
+        curves=_curves(losses, confidence),
         notes=_notes(confidence, margin_bpb, len(adjusted)),
     )
 
@@ -203,6 +198,11 @@ def _compare(
         matching=matching,
         ledger=ledger,
     )
+
+
+def _curves(losses: Losses, confidence: float) -> tuple[Curve, ...]:
+    known = [(arm, name) for name in losses.eval_sets for arm in losses.arms if (arm, name) in losses.nats]
+    return tuple(learning_curve(losses, arm, name, confidence=confidence) for arm, name in known)
 
 
 def _others(losses: Losses, target: str, arm: str, control: str) -> list[str]:

@@ -11,6 +11,9 @@ from prill.study.verdict import Judgement, Verdict
 
 __all__ = ["detail_sentences", "matching_sentence", "verdict_sentence"]
 
+_NEARLY_EQUAL = 0.005
+"""Extra tokens for equal compute, as a share, below which a sentence does not tell them apart."""
+
 
 def verdict_sentence(target: str, arm: Arm, control: Arm, effect: Effect, judged: Judgement) -> str:
     """The finding with its numbers: what was reached, against what, at how many tokens, how sure."""
@@ -76,7 +79,7 @@ def detail_sentences(
             f"difference this clear is {_chance(p_adjusted)}; the intervals themselves are not widened."
         )
     said += [_elsewhere(arm, other) for other in elsewhere]
-    said.append(_cost(effect, control, ledger) if ledger else "")
+    said.append(_cost(effect, control, ledger, judged) if ledger else "")
     return tuple(sentence for sentence in said if sentence)
 
 
@@ -155,19 +158,21 @@ def _elsewhere(arm: Arm, other: Effect) -> str:
     return f"On `{other.eval_set}`, {arm.shown} is {size} ± {fixed(half, decimals)} bits per byte {way}."
 
 
-def _cost(effect: Effect, control: Arm, ledger: Ledger) -> str:
+def _cost(effect: Effect, control: Arm, ledger: Ledger, judged: Judgement) -> str:
     if ledger.scoring_flops == 0:
         return "Choosing cost no compute worth counting, so equal tokens are equal compute."
-    text = (
-        f"Choosing cost as much compute as {percent(ledger.scoring_share)} of training one such model; "
-        f"for the same total {control.shown} may train on {tokens(ledger.n_tokens_equal_compute)}."
-    )
-    if effect.difference.estimate >= 0:
-        return f"{text} The comparison at equal tokens leaves that advantage out."
+    text = f"Choosing cost as much compute as {percent(ledger.scoring_share)} of training one such model"
+    if abs(ledger.n_tokens_equal_compute / ledger.n_tokens - 1) < _NEARLY_EQUAL:
+        return f"{text}, so equal tokens are nearly equal compute."
+    text += f"; for the same total {control.shown} may train on {tokens(ledger.n_tokens_equal_compute)}."
     if ledger.difference_equal_compute is not None:
         return (
             f"{text} Then the difference is {_signed(ledger.difference_equal_compute)} (arm minus control)."
         )
+    if effect.difference.estimate >= 0:
+        return f"{text} The comparison at equal tokens leaves that advantage out."
+    if judged.verdict is not Verdict.BETTER:
+        return text
     if ledger.holds:
         return f"{text} It needs more than that to match, so the finding holds at equal compute."
     return f"{text} It was not trained that far, so the finding is not tested at equal compute."
