@@ -23,7 +23,7 @@ def start(folder: Path, n_workers: int = 2, nap_s: float = 0.01) -> subprocess.P
 
 
 def finish(folder: Path, n_workers: int = 2) -> None:
-    process = start(folder, n_workers)
+    process = start(folder, n_workers, nap_s=0.0)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 0, said
 
@@ -91,7 +91,7 @@ def test_damage_between_kill_and_resume_changes_nothing(
 
 
 def test_of_two_racing_runs_one_wins_and_the_other_names_it(tmp_path: Path, whole: dict[str, bytes]) -> None:
-    racers = [start(tmp_path / "run", 1, nap_s=0.04) for _ in range(2)]
+    racers = [start(tmp_path / "run", 1, nap_s=0.025) for _ in range(2)]
     began = time.monotonic()
     said = [racer.communicate(timeout=60)[1] for racer in racers]
     codes = sorted(racer.returncode for racer in racers)
@@ -175,7 +175,7 @@ def _wait_for_children(pid: int, n: int) -> list[psutil.Process]:
     while time.monotonic() < deadline:
         children = psutil.Process(pid).children(recursive=True)
         if len(children) >= n:
-            time.sleep(0.3)
+            time.sleep(0.1)
             return children
         time.sleep(0.02)
     raise AssertionError("no children were started")

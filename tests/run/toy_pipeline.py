@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ from prill.errors import PrillError
 from prill.run.atomic import atomic_path, atomic_write
 from prill.run.directory import RunDirectory
 from prill.run.record import Record
-from prill.run.signals import Stop, stop_on_signals
+from prill.run.signals import Stop, leave, stop_on_signals
 
 N_PARTS = 6
 RECIPE = {"corpus": {"paths": ["toy"]}, "n_parts": N_PARTS}
@@ -74,6 +73,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stderr.flush()
-    os._exit(code)
+    leave(main())

@@ -145,16 +145,13 @@ class RunDirectory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, OSError | PrillError):
-            self._close_quietly(error)
-        else:
-            self.close(error)
-
-    def _close_quietly(self, error: BaseException) -> None:
-        """Close without hiding `error`: on a full disk the diary cannot be written either."""
         try:
             self.close(error)
-        except PrillError as second:
+        except (
+            PrillError
+        ) as second:  # on a full disk the diary cannot be written either: do not hide the cause
+            if error is None:
+                raise
             error.add_note(str(second))
 
     def _note_done(self, folder_name: str) -> None:

@@ -64,27 +64,28 @@ class EventLog:
 
 
 class Stopwatch:
-    """Wall time, processor time and peak memory since it was made, workers that ended included."""
+    """Wall and processor time since it was made, workers that ended included; peak memory of the session."""
 
     def __init__(self) -> None:
-        with contextlib.suppress(OSError):  # Linux: start the peak anew; elsewhere the peak is of the process
-            Path("/proc/self/clear_refs").write_text("5")
         self._wall = time.monotonic()
         self._cpu = _cpu_s()
 
     def read(self) -> dict[str, float | int]:
-        """`elapsed_s`, `cpu_s`, `peak_memory_bytes`, `peak_worker_memory_bytes` (of one worker)."""
+        """`elapsed_s`, `cpu_s`, and the peaks so far: `peak_memory_bytes`, `peak_worker_memory_bytes`."""
         return {
             "elapsed_s": round(time.monotonic() - self._wall, 3),
             "cpu_s": round(_cpu_s() - self._cpu, 3),
-            "peak_memory_bytes": _peak_memory_bytes(),
+            "peak_memory_bytes": _maxrss_bytes(resource.RUSAGE_SELF),
             "peak_worker_memory_bytes": _maxrss_bytes(resource.RUSAGE_CHILDREN),
         }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """What one step cost in the session that finished it; `n_sessions` counts all that worked on it."""
+    """What one step cost in the session that finished it; `n_sessions` counts all that worked on it.
+
+    Peaks are of that session up to the step's end: of Prill's own process, and of its largest worker.
+    """
 
     step: str
     elapsed_s: float
@@ -161,14 +162,6 @@ def _now() -> str:
 def _cpu_s() -> float:
     own, ended = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
-
-
-def _peak_memory_bytes() -> int:
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * _KIB
-    return _maxrss_bytes(resource.RUSAGE_SELF)
 
 
 def _maxrss_bytes(who: int) -> int:

@@ -12,14 +12,16 @@ import contextlib
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
+from typing import NoReturn
 
 from prill.run.atomic import machine_errors
 
-__all__ = ["DEADLINE_S", "Stop", "stop_on_signals"]
+__all__ = ["DEADLINE_S", "Stop", "leave", "stop_on_signals"]
 
 DEADLINE_S = 8.0
 
@@ -63,6 +65,17 @@ def stop_on_signals(deadline_s: float = DEADLINE_S) -> Iterator[None]:
         watcher.finish()
         os.close(writer)
         os.close(reader)
+
+
+def leave(exit_code: int) -> NoReturn:
+    """End the process now: what was written is flushed, threads that still compute are not awaited.
+
+    For the command line, after `Stop` has unwound: the usual exit would wait for such threads.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(exit_code)
 
 
 def _raise_stop(signum: int, frame: FrameType | None) -> None:
