@@ -22,14 +22,15 @@ _SECRET_WORDS = (
     "CREDENTIAL", "CREDENTIALS",
 )  # fmt: skip
 _PLACE_WORDS = {"FILE", "PATH", "DIR", "HOME", "NAME"}  # GOOGLE_KEY_FILE says where, not what
-_SECRET_FIELDS = re.compile(
-    r"(^|[_.-])((api|access|secret|private|account)[_-]?key|secret|password|passwd|token)$", re.I
+_SECRET_NAME = (  # of a field or an assignment; `eos_token` and `n_tokens` are no secrets
+    r"(?:\w+_)?(?:(?:api|access|secret|private|account)[_-]?key|secret|password|passwd)"
+    r"|(?:\w+_)?(?:access|auth|api|hf|hub|session|security|refresh|bearer)_token|token"
 )
+_SECRET_FIELDS = re.compile(rf"(?:{_SECRET_NAME})", re.I)
 _QUERY_NAMES = (
     r"X-Amz-(?:Signature|Credential|Security-Token)|X-Goog-(?:Signature|Credential)|sig|signature|token"
     r"|access_token|auth|key|api_?key|password|secret"
 )
-_ASSIGNED = r"(?:\w+_)?(?:(?:api|access|secret|account)_?key|secret|password|passwd|token)"
 _FORMS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://)[^/\s?#\"'<>]+@"), rf"\1{MASK}@"),
     (re.compile(rf"([?&](?:{_QUERY_NAMES})=)[^&\s\"'#<>]+", re.I), rf"\1{MASK}"),
@@ -41,7 +42,7 @@ _FORMS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{12,}", re.I), rf"\1 {MASK}"),
     (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+"), MASK),
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)", re.S), MASK),
-    (re.compile(rf"\b({_ASSIGNED}=)[^\s&\"',;]{{6,}}", re.I), rf"\1{MASK}"),
+    (re.compile(rf"\b((?:{_SECRET_NAME})=)[^\s&\"',;]{{6,}}", re.I), rf"\1{MASK}"),
 )  # fmt: skip
 
 
@@ -77,7 +78,7 @@ def _redact_value(value: object, secrets: tuple[str, ...]) -> object:
 
 
 def _redact_field(key: object, value: object, secrets: tuple[str, ...]) -> object:
-    if isinstance(key, str) and isinstance(value, str) and value and _SECRET_FIELDS.search(key):
+    if isinstance(key, str) and isinstance(value, str) and value and _SECRET_FIELDS.fullmatch(key):
         return MASK
     return _redact_value(value, secrets)
 
