@@ -117,7 +117,8 @@ def test_secret_values_of_the_environment_are_masked() -> None:
         ("https://h/x?X-Amz-Signature=abc123&y=1", "https://h/x?X-Amz-Signature=***&y=1"),
         ("hf_abcdefghijklmnopqrstuvwxyz", "hf_***"),
         ("id AKIAIOSFODNN7EXAMPLE.", "id AKIA***."),
-        ("Authorization: Bearer abcdefghijklmnop", "Authorization: Bearer ***"),
+        ("Authorization: Basic YWxhZGRpbjpvcGVu", "Authorization: Basic ***"),
+        ("Bearer abcdefgh12345678", "Bearer ***"),
         ("aws_secret_access_key=abcdefgh12345", "aws_secret_access_key=***"),
         ("ghp_0123456789abcdefghij", "ghp_***"),
     ],
@@ -132,6 +133,8 @@ def test_tokens_with_a_known_form_are_masked(text: str, masked: str) -> None:
         "gs://bucket/web-*.jsonl.zst",
         "mail me@example.org",
         "n_tokens=1000000",
+        "eos_token=<|endoftext|>",
+        "a basic understanding of bearer certificates",
         "token: expected a string",
         "hf_home",
         "https://example.org/a?page=2",
@@ -144,14 +147,20 @@ def test_ordinary_text_is_left_alone(text: str) -> None:
 
 def test_secret_fields_of_settings_are_masked_by_their_name() -> None:
     options = {
-        "storage": {"key": "plain", "secret": "x", "api_key": "y", "n_tokens": 5, "urls": ["s3://a:b@h/c"]}
+        "storage": {
+            "key": "plain",
+            "secret": "x",
+            "api_key": "y",
+            "eos_token": "<e>",
+            "urls": ["s3://a:b@h/c"],
+        }
     }
     assert redact_json(options, {}) == {
         "storage": {
             "key": "plain",
             "secret": MASK,
             "api_key": MASK,
-            "n_tokens": 5,
+            "eos_token": "<e>",
             "urls": [f"s3://{MASK}@h/c"],
         }
     }

@@ -217,7 +217,8 @@ class _LiveStep:
 
     def finding(self, text: str) -> None:
         """Something worth knowing; the latest are kept."""
-        self.findings = [*self.findings, _safe(text)][-_MAX_FINDINGS:]
+        shown = _safe(text)
+        self.findings = [*(f for f in self.findings if f != shown), shown][-_MAX_FINDINGS:]
 
     def rates(self) -> list[str]:
         """The rates of this step in words."""

@@ -81,6 +81,7 @@ class _PlainStep:
         self._name = name
         self._pace = pace
         self._said_at = 0.0
+        self._said: set[str] = set()
 
     def advance(self, n: int = 1, **amounts: float) -> None:
         """More units are done."""
@@ -91,8 +92,10 @@ class _PlainStep:
             self._progress.write(f"{self._name}: {self._state()}")
 
     def finding(self, text: str) -> None:
-        """Something worth knowing."""
-        self._progress.write(f"{self._name}: {text}")
+        """Something worth knowing; said once."""
+        if text not in self._said:
+            self._said.add(text)
+            self._progress.write(f"{self._name}: {text}")
 
     def __enter__(self) -> Self:
         total = "" if self._pace.total is None else f" ({format_amount(self._pace.total, self._pace.unit)})"
