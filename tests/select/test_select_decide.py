@@ -254,6 +254,17 @@ def test_proportional_strata_keep_the_shares_of_the_pool() -> None:
     assert set(audit["sources"]) == {"s0", "s1", "s2"}
 
 
+@pytest.mark.parametrize("quotas", [{}, {"s0": 1 / 3, "s1": 1 / 3, "s2": 1 / 3}])
+def test_limits_of_strata_add_up_to_the_budget(quotas: dict[str, float]) -> None:
+    tables = shard_up(make(600, np.random.default_rng(4), sources=3), [])
+    for amount in (100, 101, 102, 997):
+        decision = run(tables, f"{amount} tokens", Policy(strata="source", quotas=quotas))
+        limits = [cut.limit or 0 for cut in decision.cuts.values()]
+        assert sum(limits) == decision.audit["limit"] == amount
+        if quotas:
+            assert max(limits) - min(limits) <= 1
+
+
 def test_more_than_the_pool_is_an_error_with_the_size_of_the_pool() -> None:
     tables = shard_up(make(50, np.random.default_rng(0)), [])
     held = run(tables, "1 tokens", Policy()).audit["eligible"]["tokens"]

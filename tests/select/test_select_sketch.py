@@ -65,6 +65,10 @@ def test_keys_reverse_the_order_of_scores_and_can_be_read_back(scores: list[floa
             assert (a > b) == (ka < kb)
 
 
+def test_both_zeros_are_one_score() -> None:
+    assert len(set(score_key(np.array([0.0, -0.0])).tolist())) == 1
+
+
 def test_a_sketch_is_small_however_many_rows() -> None:
     rng = np.random.default_rng(0)
     n = 200_000
