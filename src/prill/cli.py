@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
+INTERRUPTED = 130  # the shell's code for Ctrl-C
+
 app = typer.Typer(
     name="prill",
     help="Find the training data that makes the best language model for each target, and prove it.",
@@ -183,38 +185,36 @@ def _finish(outcome: Outcome) -> None:
 
 def main() -> NoReturn:
     """Run the command line; one clear error, an exit code that says who must act, never a traceback."""
-    from prill.run.signals import Stop
+    from prill.run.atomic import resource_error
+    from prill.run.signals import Stop, leave
 
     try:
         app()
     except Stop as stop:
         typer.echo("stopped; run the same command again to go on", err=True)
-        sys.exit(stop.exit_code)
+        leave(stop.exit_code)
+    except KeyboardInterrupt:
+        leave(INTERRUPTED)
     except PrillError as error:
-        _tell(error)
-        sys.exit(error.exit_code)
+        sys.exit(_tell(error))
     except MemoryError:
-        _tell(
-            ResourceError(
-                "more memory expected, found none left", hint="use fewer workers, or smaller shards"
-            )
-        )
-        sys.exit(ResourceError.exit_code)
+        hint = "use fewer workers, or smaller shards"
+        sys.exit(_tell(ResourceError("more memory expected, found none left", hint=hint)))
     except Exception as fault:  # noqa: BLE001 - the last line of defence: no user sees a traceback unasked
-        _tell(
-            InternalError(
-                f"this should not happen: {type(fault).__name__}: {fault}",
-                hint="run `prill --debug ...` and report it",
-            )
-        )
-        sys.exit(InternalError.exit_code)
+        known = resource_error(fault, "this machine") if isinstance(fault, OSError) else None
+        message = f"this should not happen: {type(fault).__name__}: {fault}"
+        sys.exit(_tell(known or InternalError(message, hint="run it with `prill --debug` and report it")))
     sys.exit(0)
 
 
-def _tell(error: PrillError) -> None:
+def _tell(error: PrillError) -> int:
+    """Write every problem to standard error, secrets masked; returns the exit code."""
+    from prill.run.redact import redact
+
     if _State.is_debug:
         import traceback
 
-        typer.echo(getattr(error, "detail", "") + traceback.format_exc(), err=True)
+        typer.echo(redact(getattr(error, "detail", "") + traceback.format_exc()), err=True)
     for problem in error.problems:
-        typer.echo(f"error: {problem}", err=True)
+        typer.echo(f"error: {redact(str(problem))}", err=True)
+    return error.exit_code

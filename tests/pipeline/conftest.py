@@ -29,7 +29,9 @@ rest: {{size: 20 kB}}
 trials: {trials}
 output: run
 """
-TRIALS = "{size: pico, tokens: 12k, checkpoints: [0.9, 1.0], seeds: 2, rows: 4, row_tokens: 64, eval_tokens: 1500}"
+TRIALS = (
+    "{size: pico, tokens: 12k, checkpoints: [0.9, 1.0], seeds: 2, rows: 4, row_tokens: 64, eval_tokens: 1500}"
+)
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +58,9 @@ def build_study(folder: Path, machine_text: list[MachineDocument], *, trials: st
     rows = [{"id": d.id, "text": d.text, "source": d.source} for d in pool]
     pq.write_table(pa.Table.from_pylist(rows[:half]), folder / "pool" / "a.parquet", row_group_size=50)
     copies = [rows[half], rows[0]]  # exact copies, within a file and across files
-    (folder / "pool" / "b.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows[half:] + copies))
+    (folder / "pool" / "b.jsonl").write_bytes(
+        b"".join(orjson.dumps(row) + b"\n" for row in rows[half:] + copies)
+    )
     for name, sample in samples.items():
         lines = [orjson.dumps({"id": d.id, "text": d.text}) for d in sample]
         (folder / f"{name}.jsonl").write_bytes(b"\n".join(lines) + b"\n")
@@ -68,7 +72,9 @@ def build_study(folder: Path, machine_text: list[MachineDocument], *, trials: st
 def prill(*arguments: object, check: int | None = 0) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own, as a user would."""
     command = [sys.executable, "-c", "from prill.cli import main; main()", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"}, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "NO_COLOR": "1"}, check=False
+    )
     assert check is None or done.returncode == check, done.stderr + done.stdout
     return done
 

@@ -91,7 +91,14 @@ class Walk:
                 display.advance(shards[index].n_bytes)
 
             if todo:
-                self.engine.map(work(), todo, kind=kind, name=name, on_result=finished)
+                self.engine.map(
+                    work(),
+                    todo,
+                    kind=kind,
+                    name=name,
+                    on_result=finished,
+                    label=lambda item: f"shard {item[0]} ({shards[item[0]].path})",
+                )
         return Done(record=step.finish(parts, counts(parts)), parts=tuple(parts))
 
     def at_once(
