@@ -15,7 +15,7 @@ from prill.features._ngram_oracle import fast_bucket, ngrams, reference_bucket, 
 from prill.features.ngrams import Family, count_ngrams, score_ngrams
 
 RULES = {"fast": fast_bucket, "reference": reference_bucket}
-KNOWN = [1685957, 5733653, 8628006]
+KNOWN = [3782021, 4106704, 16532336]
 # Text that tends to break tokenizers: case, classes, and code points whose lower case has another length.
 TRICKY = st.text(
     alphabet="aA zZ09_.,\n\t\x1c\x1f\x85\xa0'ΣσςΑİıſKÅȺȾßẞé́́\u200b\u2028\u3000中文かなАяЖ🙂𐐀\U000e0041\ud7ff",

@@ -4,7 +4,7 @@ Kernels release the GIL and are cached on disk, so that only the first run on a 
 plain arrays: `load64` and `store64` move eight bytes from or to any byte position (little-endian, as every
 machine that numba supports), `trailing_zeros` finds the lowest set bit, `swap_bytes`
 reverses eight bytes, `prefetch` starts to load a cache line that is needed soon, `match_line`
-compares eight words at once.
+compares eight words at once, `fold` multiplies to 128 bits and folds them to 64.
 """
 
 from __future__ import annotations
@@ -20,7 +20,27 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["inlined", "kernel", "load64", "match_line", "prefetch", "store64", "swap_bytes", "trailing_zeros"]
+__all__ = [
+    "fold",
+    "inlined",
+    "kernel",
+    "load64",
+    "match_line",
+    "prefetch",
+    "store64",
+    "swap_bytes",
+    "trailing_zeros",
+]
+    "fold",
+    "inlined",
+    "kernel",
+    "load64",
+    "match_line",
+    "prefetch",
+    "store64",
+    "swap_bytes",
+    "trailing_zeros",
+]
 
 _njit: Any = numba.njit  # its annotations leave out the options of a part
 _part = _njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
@@ -129,12 +149,24 @@ def _eight_times(builder: Any, word: Any) -> Any:
     return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
 
 
+def _fold(typingctx: Any, a: Any, b: Any) -> Any:
+    """Upper half of the 128-bit product of a and b, exclusive-or its lower half."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        wide, word = ir.IntType(128), ir.IntType(64)
+        product = builder.mul(builder.zext(args[0], wide), builder.zext(args[1], wide))
+        return builder.xor(builder.trunc(product, word), builder.trunc(builder.lshr(product, wide(64)), word))
+
+    return types.uint64(types.uint64, types.uint64), codegen
+
+
 def _byte_pointer(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     array = context.make_array(signature.args[0])(context, builder, args[0])
     pointer = builder.gep(array.data, [args[1]])
     return builder.bitcast(pointer, ir.IntType(64).as_pointer())
 
 
+fold: Any = intrinsic(_fold)
 load64: Any = intrinsic(_load64)
 store64: Any = intrinsic(_store64)
 match_line: Any = intrinsic(_match_line)

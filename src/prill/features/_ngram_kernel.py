@@ -14,26 +14,19 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from prill.features._jit import inlined, kernel, load64
+from prill.features._jit import fold, inlined, kernel, load64
 from prill.features._memo_kernel import reference_buckets
 from prill.features._text_kernel import PADDING, SPACE, find_tokens, normalise
 
 __all__ = ["scan"]
 
-_CHUNK_BYTES = 8192
+_CHUNK_BYTES = 4096
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
-# Odd constants of the hash: fractional bits of the golden ratio and the multipliers of SplitMix64.
+# Odd constants of the hash: fractional bits of the golden ratio, and the multipliers of SplitMix64.
 _SEED = np.uint64(0x9E3779B97F4A7C15)
 _LENGTH = np.uint64(0xD6E8FEB86659FD93)
 _MIX_A = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_B = np.uint64(0x94D049BB133111EB)
-
-
-@inlined
-def _mix(h: np.uint64) -> np.uint64:
-    h = (h ^ (h >> np.uint64(30))) * _MIX_A
-    h = (h ^ (h >> np.uint64(27))) * _MIX_B
-    return h ^ (h >> np.uint64(31))
 
 
 @inlined
@@ -50,12 +43,10 @@ def _hash_tokens(
         s, n = starts[t], ends[t] - starts[t]
         h = _SEED ^ (np.uint64(n) * _LENGTH)
         while n > 8:
-            h = (h ^ load64(low, s)) * _MIX_A
-            h ^= h >> np.uint64(32)
+            h = fold(h ^ load64(low, s), _MIX_A)
             s += 8
             n -= 8
-        h = (h ^ (load64(low, s) & (_ALL >> np.uint64(64 - 8 * n)))) * _MIX_A
-        hashes[t] = h ^ (h >> np.uint64(32))
+        hashes[t] = fold(h ^ (load64(low, s) & (_ALL >> np.uint64(64 - 8 * n))), _MIX_A)
 
 
 @inlined
@@ -69,15 +60,25 @@ def _hash_ngrams(
 ) -> int:
     """Hashes of all 1..n-grams that end at tokens first..n_tokens-1, in the fixed order; their number.
 
-    `window[k-1]` keeps the k-gram that ends at the token before: a k-gram is its first k-1 tokens' hash
-    times a constant plus the hash of the last token, mixed.
+    A k-gram's hash folds the hash of its first k-1 tokens with that of its last. `window[k-1]` keeps the
+    k-gram that ends at the token before.
     """
     at = 0
+    if n == 2:  # the usual case, without a loop inside the loop
+        for t in range(n_tokens):
+            token = tokens[t]
+            if t >= first:
+                hashes[at] = token
+                at += 1
+                if t > 0:
+                    hashes[at] = fold(tokens[t - 1] ^ _LENGTH, token ^ _MIX_B)
+                    at += 1
+        return at
     for t in range(n_tokens):
         token = tokens[t]
         for k in range(min(n, t + 1), 1, -1):
-            window[k - 1] = _mix(window[k - 2] * _LENGTH + token)
-        window[0] = _mix(token)
+            window[k - 1] = fold(window[k - 2] ^ _LENGTH, token ^ _MIX_B)
+        window[0] = token
         if t >= first:
             for k in range(min(n, t + 1)):
                 hashes[at] = window[k]

@@ -40,9 +40,9 @@ def fast_bucket(ngram: tuple[str, ...], n_buckets: int) -> int:
 
 
 def _ngram_hash(ngram: tuple[str, ...]) -> int:
-    h = _mix(_token_hash(ngram[0]))
+    h = _token_hash(ngram[0])
     for token in ngram[1:]:
-        h = _mix((h * _LENGTH + _token_hash(token)) & _MASK)
+        h = _fold(h ^ _LENGTH, _token_hash(token) ^ _MIX_B)
     return h
 
 
@@ -50,12 +50,9 @@ def _token_hash(token: str) -> int:
     data = token.encode("utf-8")
     h = _SEED ^ ((len(data) * _LENGTH) & _MASK)
     for i in range(0, len(data), 8):
-        h = ((h ^ int.from_bytes(data[i : i + 8], "little")) * _MIX_A) & _MASK
-        h ^= h >> 32
+        h = _fold(h ^ int.from_bytes(data[i : i + 8], "little"), _MIX_A)
     return h
 
 
-def _mix(h: int) -> int:
-    h = ((h ^ (h >> 30)) * _MIX_A) & _MASK
-    h = ((h ^ (h >> 27)) * _MIX_B) & _MASK
-    return h ^ (h >> 31)
+def _fold(a: int, b: int) -> int:
+    return ((a * b) & _MASK) ^ ((a * b) >> 64)

@@ -1,8 +1,8 @@
 """Text to tokens: lower-case, classify, cut, in passes over a chunk that stays in the first-level cache.
 
-A chunk of UTF-8 is lowered into `low`, with one class byte beside each byte (word, space or neither). Eight
-ASCII bytes are treated at once by arithmetic on a 64-bit word; other characters go through a table of code
-points. The class bytes become 64-bit masks, whose changes are the token boundaries of `\\w+|[^\\w\\s]+`.
+A chunk of UTF-8 is lowered into `low`, with one class byte beside each byte (word, space or neither). ASCII
+goes 32 bytes a step; other characters go through a table of code points. The class bytes become 64-bit
+masks, whose changes are the token boundaries of `\\w+|[^\\w\\s]+`.
 """
 
 from __future__ import annotations
@@ -10,38 +10,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from prill.features._jit import inlined, load64, store64, trailing_zeros
+from prill.features._jit import inlined, trailing_zeros
+from prill.features._vector_kernel import STEP, put_block, space_mask, word_mask
 
 __all__ = ["PADDING", "SPACE", "find_tokens", "normalise"]
 
 PADDING = 72
-"""Bytes that must be free behind the text in `low` and `cls`: one mask block and one eight-byte store."""
+"""Bytes that must be free behind the text in `low` and `cls`: one mask block of 64 and some."""
 
 SPACE = np.uint8(0x40)
 """Class byte of a space."""
-
-_ONES = np.uint64(0x0101010101010101)
-_HIGH = np.uint64(0x8080808080808080)
-_GATHER = np.uint64(0x0102040810204080)
-_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
-
-
-@inlined
-def _between(word: np.uint64, first: int, last: int) -> np.uint64:
-    """0x80 in every byte of eight ASCII bytes that lies in [first, last]; first >= 1."""
-    above = word + _ONES * np.uint64(0x80 - first)
-    beyond = word + _ONES * np.uint64(0x7F - last)
-    return (above & ~beyond) & _HIGH
-
-
-@inlined
-def _put_ascii(word: np.uint64, low: NDArray[np.uint8], at: int, cls: NDArray[np.uint8], place: int) -> None:
-    """Lower and classify eight ASCII bytes."""
-    word |= _between(word, 0x41, 0x5A) >> np.uint64(2)
-    letters = _between(word, 0x61, 0x7A) | _between(word, 0x30, 0x39) | _between(word, 0x5F, 0x5F)
-    spaces = _between(word, 0x09, 0x0D) | _between(word, 0x1C, 0x20)
-    store64(low, at, word)
-    store64(cls, place, letters | (spaces >> np.uint64(1)))
 
 
 @inlined
@@ -76,7 +54,9 @@ def _put_code_point(
 def _decode(data: NDArray[np.uint8], at: int, stop: int) -> tuple[int, int]:
     """Code point at `at` and the next position; never reads at or beyond `stop`, whatever the bytes are."""
     lead = np.int64(data[at])
-    if lead < 0xE0:
+    if lead < 0x80:
+        n, code = 1, int(lead)
+    elif lead < 0xE0:
         n, code = 2, int(lead & 0x1F)
     elif lead < 0xF0:
         n, code = 3, int(lead & 0x0F)
@@ -104,23 +84,13 @@ def normalise(
     lower case (bits 0-20) and the class byte of that (bits 24-31).
     """
     i, n_new = start, 0
+    readable = data.shape[0] - STEP
     while i < stop:
-        if i + 8 <= stop:
-            word = load64(data, i)
-            n = 8
-        else:
-            word, n = np.uint64(0), stop - i
-            for j in range(n):
-                word |= np.uint64(data[i + j]) << np.uint64(8 * j)
-        high = word & _HIGH
-        if high != 0:
-            n = trailing_zeros(high) >> 3
-            word &= ~(_ALL << np.uint64(8 * n))
-        if n > 0:
-            _put_ascii(word, low, n_held + n_new, cls, n_new)
+        if data[i] < 0x80 and i <= readable:
+            n = min(put_block(data, i, low, n_held + n_new, cls, n_new), stop - i)
             i += n
             n_new += n
-        if high != 0:
+        else:
             code, i = _decode(data, i, stop)
             entry = int(characters[code])
             flag = np.uint8((entry >> 24) & 0xFF)
@@ -154,12 +124,7 @@ def find_tokens(
     n_starts, n_ends = n_context + n_unfinished, n_context
     last_word, last_space = np.uint64(last >> 7), np.uint64((last >> 6) & 1)
     for base in range(0, n_new + 1, 64):
-        words, spaces = np.uint64(0), np.uint64(0)
-        for j in range(8):
-            flags = load64(cls, base + 8 * j)
-            shift = np.uint64(8 * j)
-            words |= ((((flags >> np.uint64(7)) & _ONES) * _GATHER) >> np.uint64(56)) << shift
-            spaces |= ((((flags >> np.uint64(6)) & _ONES) * _GATHER) >> np.uint64(56)) << shift
+        words, spaces = word_mask(cls, base), space_mask(cls, base)
         before_words = (words << np.uint64(1)) | last_word
         before_spaces = (spaces << np.uint64(1)) | last_space
         last_word, last_space = words >> np.uint64(63), spaces >> np.uint64(63)
