@@ -1,4 +1,4 @@
-"""What every test shares: property tests without deadlines, because machines are shared and compile kernels."""
+"""What every test shares: property tests without deadlines; machines are shared, and kernels compile."""
 
 from hypothesis import settings
 

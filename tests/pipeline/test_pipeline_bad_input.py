@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import build_study, prill
+from small_study import build_study, prill
 
 from prill.demo.machine_text import MachineDocument
 

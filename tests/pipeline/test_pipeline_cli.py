@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import prill
+from small_study import prill
 
 from prill.recipe import json_schema
 

@@ -13,7 +13,7 @@ import orjson
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from conftest import build_study, hashes, prill
+from small_study import build_study, hashes, prill
 
 from prill.demo.machine_text import MachineDocument
 
