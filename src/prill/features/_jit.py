@@ -31,16 +31,6 @@ __all__ = [
     "swap_bytes",
     "trailing_zeros",
 ]
-    "fold",
-    "inlined",
-    "kernel",
-    "load64",
-    "match_line",
-    "prefetch",
-    "store64",
-    "swap_bytes",
-    "trailing_zeros",
-]
 
 _njit: Any = numba.njit  # its annotations leave out the options of a part
 _part = _njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
