@@ -12,8 +12,11 @@ from pathlib import Path
 from prill.corpus.corpus import Corpus
 from prill.errors import RecipeError
 from prill.pipeline.inputs import available_cores, check_inputs
+from prill.pipeline.trials import arm_name, control_tokens
 from prill.recipe import Recipe, load_recipe
-from prill.recipe.model import TrialSpec
+from prill.recipe.model import CONTROL, TrialSpec
+from prill.study.arms import Arm
+from prill.study.plan import StudyPlan, plan_trials
 
 __all__ = ["Estimate", "announce", "estimate", "plan_recipe"]
 
@@ -25,7 +28,7 @@ TRAIN_FLOPS = 45e9  # of one thread on small models in bf16
 BYTES_PER_TOKEN = 3.0  # of a trained vocabulary of a few thousand entries
 COLUMN_BYTES = 60  # a document: hashes, lengths, reasons
 SCORE_BYTES = 8  # a document, arm and target
-PROBED_SHARDS = 3
+PROBED_SHARDS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +103,8 @@ def estimate(recipe: Recipe, corpus: Corpus, *, n_targets: int, n_workers: int) 
         )
     share = min(1.0, n_chosen / max(1, pool))
     spec = recipe.trials
-    n_trials = spec.seeds * (1 + n_targets * len(recipe.arms)) if spec else 0
+    study = _study(recipe)
+    n_trials = len(study.runs) if study else 0
     n_choices = n_targets * len(recipe.arms)
     prepare = n_bytes * (2 / READ_RATE + 1 / TOKEN_RATE + len(recipe.arms) * 2 / SCORE_RATE) / n_workers
     return Estimate(
@@ -109,28 +113,43 @@ def estimate(recipe: Recipe, corpus: Corpus, *, n_targets: int, n_workers: int) 
         n_tokens=n_tokens,
         n_budget=f"{budget}, about {n_chosen:,} {unit}",
         n_trials=n_trials,
-        n_trial_tokens=_training_tokens(spec, n_trials) if spec else 0,
+        n_trial_tokens=study.n_tokens if study else 0,
         disk_bytes=round(
             n_documents * (COLUMN_BYTES + SCORE_BYTES * n_choices) + n_choices * share * n_bytes * 0.4
         ),
         memory_bytes=_memory(spec, n_workers),
         prepare_s=prepare + 5.0,
-        train_s=_train_seconds(spec, n_trials, n_workers) if spec else 0.0,
+        train_s=_train_seconds(spec, study, n_workers) if spec and study else 0.0,
     )
 
 
-def _training_tokens(spec: TrialSpec, n_trials: int) -> int:
-    """With the decay branches: each continues a copy of the trunk for a fifth of its tokens."""
-    shares = sorted(spec.checkpoints)
-    return round(n_trials * spec.tokens * (0.8 * shares[-1] + 0.2 * sum(shares)))
+def _study(recipe: Recipe) -> StudyPlan | None:
+    """Every trial of the recipe with its branches."""
+    spec = recipe.trials
+    if spec is None:
+        return None
+    arms = [Arm(name=CONTROL, kind="random")]
+    arms += [
+        Arm(name=arm_name(arm.label, target), kind="selected", target=target)
+        for arm in recipe.arms
+        for target in recipe.targets
+    ]
+    checkpoints = sorted({round(share * spec.tokens) for share in spec.checkpoints})
+    return plan_trials(
+        arms,
+        range(spec.seeds),
+        checkpoints,
+        longer={CONTROL: sorted(set(control_tokens(spec)) - set(checkpoints))},
+    )
 
 
-def _train_seconds(spec: TrialSpec, n_trials: int, n_workers: int) -> float:
+def _train_seconds(spec: TrialSpec, study: StudyPlan, n_workers: int) -> float:
     from prill.lm.shape import flops_per_token, ladder_shape
 
     shape = ladder_shape(spec.size, vocab_size=4096, seq_len=spec.row_tokens)
-    tokens = _training_tokens(spec, n_trials) + n_trials * len(spec.checkpoints) * spec.eval_tokens
-    return tokens * flops_per_token(shape) / (TRAIN_FLOPS * min(n_workers, max(1, n_trials)))
+    n_scored = sum(2 * len(run.branches) for run in study.runs) * spec.eval_tokens
+    operations = (study.n_tokens + n_scored / 3) * flops_per_token(shape)
+    return operations / (TRAIN_FLOPS * min(n_workers, len(study.runs)))
 
 
 def _memory(spec: TrialSpec | None, n_workers: int) -> int:
