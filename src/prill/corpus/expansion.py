@@ -14,8 +14,8 @@ from prill.errors import DataError
 
 __all__ = ["FREE_BYTES", "MAX_EXPANSION", "ExpansionGuard"]
 
-MAX_EXPANSION: Final = 800
-FREE_BYTES: Final = 256 * 1024 * 1024
+MAX_EXPANSION: Final = 500
+FREE_BYTES: Final = 32 * 1024 * 1024
 
 
 @dataclass(kw_only=True)

@@ -50,6 +50,9 @@ def read_lines(
     names = ["text", *(name for name in fields if name != "text")]
     reader = _Reader(file=file, spec=spec, names=names, start=start, stop=stop)
     for lines in split_lines(read_chunks(file, start, stop)):
+        if not any(lines):
+            reader.skip_blank(len(lines))
+            continue
         for line in lines:
             reader.add(line)
             if reader.n_bytes >= BATCH_BYTES or reader.n_pending >= _PIECE_ROWS:
@@ -88,6 +91,8 @@ def check_head(file: SourceFile, spec: CorpusSpec) -> list[Problem]:
 def _head_lines(file: SourceFile) -> Iterator[bytes]:
     n_seen = 0
     for lines in split_lines(read_chunks(file, 0, file.found.n_bytes)):
+        if not any(lines):
+            continue
         for line in lines:
             if isinstance(line, LongLine):
                 return
@@ -120,6 +125,10 @@ class _Reader:
     def __post_init__(self) -> None:
         self._places = [place_of(self.spec, name) for name in self.names]
         self._others = [[] for _ in self.names[1:]]
+
+    def skip_blank(self, n_lines: int) -> None:
+        """Count lines that are all empty; a file can hold gigabytes of them."""
+        self._n_lines += n_lines
 
     def add(self, line: bytes | LongLine) -> None:
         """Take one line: a document, a bad record, or nothing if it is blank."""
