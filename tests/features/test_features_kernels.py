@@ -1,0 +1,78 @@
+"""What the kernels promise: any message length, a full memo, racing threads, even buckets, fresh caches."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from prill.features import ngrams as ngram_feature
+from prill.features._ngram_oracle import fast_bucket, ngrams, reference_bucket
+from prill.features.ngrams import count_ngrams, score_ngrams
+
+WORDS = [f"w{i * 7919 % 100003:05d}" for i in range(6000)]
+
+
+def texts(documents: list[str]) -> pa.Array:
+    return pa.array(documents, pa.large_string())
+
+
+def test_sha256_of_every_length_up_to_four_blocks() -> None:
+    # the end mark and the length move to another block at 56, 120, 184, ... bytes
+    documents = ["x" * n for n in range(1, 260)]
+    table = np.arange(1.0, 1.0 + (1 << 20))[None, :]
+    sums, _ = score_ngrams(texts(documents), table, n=1, family="reference")
+    assert [int(s) - 1 for s in sums[0]] == [reference_bucket((document,), 1 << 20) for document in documents]
+
+
+@pytest.mark.parametrize("n_buckets", [1, 2, 97, 10_000, (1 << 24) - 3, 1 << 24])
+def test_any_number_of_buckets(n_buckets: int) -> None:
+    for family, rule in (("fast", fast_bucket), ("reference", reference_bucket)):
+        counts, _ = count_ngrams(texts(["one two, three"]), n_buckets=n_buckets, family=family)
+        expected = [rule(ngram, n_buckets) for ngram in ngrams("one two, three", 2)]
+        assert sorted(np.repeat(np.flatnonzero(counts), counts[counts > 0])) == sorted(expected)
+
+
+def test_a_memo_that_is_far_too_small_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    array = texts([" ".join(WORDS), " ".join(reversed(WORDS))] * 2)
+    expected, _ = count_ngrams(array, n_buckets=4093, family="reference")
+    monkeypatch.setattr(ngram_feature, "_MEMO_WORDS", 64)
+    ngram_feature._memo.cache_clear()
+    try:
+        crowded, _ = count_ngrams(array, n_buckets=4093, family="reference")
+    finally:
+        ngram_feature._memo.cache_clear()
+    np.testing.assert_array_equal(crowded, expected)
+
+
+def test_threads_that_share_a_memo_change_nothing() -> None:
+    array = texts([" ".join(np.random.default_rng(i).permutation(WORDS)) for i in range(8)])
+    table = np.random.default_rng(0).normal(size=(1, 5003))
+    ngram_feature._memo.cache_clear()
+    with ThreadPoolExecutor(8) as pool:
+        parts = pool.map(
+            lambda d: score_ngrams(array.slice(d, 1), table, family="reference")[0][0, 0], range(8)
+        )
+        racing = list(parts)
+    alone, _ = score_ngrams(array, table, family="reference")
+    np.testing.assert_array_equal(racing, alone[0])
+
+
+def test_fast_buckets_are_even_and_ngrams_keep_their_order() -> None:
+    # 12,000 distinct n-grams in 1,000 buckets: chi-square with 999 degrees of freedom, 99.9 % point 1,143
+    distinct = set(ngrams(" ".join(WORDS), 2))
+    counts = np.bincount([fast_bucket(ngram, 1000) for ngram in distinct], minlength=1000)
+    expected = len(distinct) / 1000
+    assert ((counts - expected) ** 2 / expected).sum() < 1143
+    one, _ = count_ngrams(texts(["alpha beta"]), n_buckets=1 << 24)
+    other, _ = count_ngrams(texts(["beta alpha"]), n_buckets=1 << 24)
+    assert np.count_nonzero(one != other) == 2  # the two bigrams
+
+
+def test_cached_code_is_bound_to_all_kernel_sources() -> None:
+    from prill.features import _jit
+    from prill.features._ngram_kernel import scan
+
+    stamp = scan._cache._cache_file._source_stamp  # type: ignore[attr-defined]
+    assert stamp == _jit._sources_digest()
+    assert len(stamp) == 64
