@@ -14,7 +14,7 @@ from typing import Any, Final
 
 __all__ = ["GroupShape", "group_shape"]
 
-_DECODE_BYTES: Final = 1024 * 1024
+_DECODE_BYTES: Final = 3 * 1024 * 1024  # below a batch, so that pieces are rarely joined, which copies
 _DECODE_LIMIT_BYTES: Final = 256 * 1024 * 1024
 _DECODE_ROWS: Final = 16_384
 _HEADER_BYTES: Final = 32
