@@ -20,7 +20,7 @@ from prill.errors import DataError
 from prill.lm._progress import identity_of, read_progress, write_progress
 from prill.lm.backend import compute_dtype, resolve_device, resolve_precision
 from prill.lm.checkpoint import save_model
-from prill.lm.data import batch, stack_rows
+from prill.lm.data import Ints, batch, row_order, stack_rows
 from prill.lm.model import StackedLlama
 from prill.lm.optimizer import AdamSettings, StackedAdamW
 from prill.lm.parameters import n_decayed
@@ -29,6 +29,8 @@ from prill.lm.schedule import Schedule, wsd
 from prill.lm.score import EvalSet, score_documents
 
 __all__ = ["Loop"]
+
+BLOCK_ROWS = 1024
 
 
 @dataclass(kw_only=True)
@@ -106,7 +108,7 @@ class Loop:
     def _step(self, path: _Path, step: int, share: float) -> list[float]:
         settings = self.settings
         rows = [
-            batch(run.stream, step, n_rows=settings.n_rows, seq_len=settings.shape.seq_len)
+            batch(run.stream, self._row_numbers(run, step), seq_len=settings.shape.seq_len)
             for run in self.runs
         ]
         losses, gradient = path.model.losses_and_gradient(path.model.pack(stack_rows(rows)))
@@ -120,6 +122,16 @@ class Loop:
                     hint="the run has diverged: lower the learning rate or use precision fp32",
                 )
         return [float(loss) for loss in found]
+
+    def _row_numbers(self, run: Run, step: int) -> Ints:
+        n_rows = self.settings.n_rows
+        block, total = 1, 0
+        if self.settings.shuffle == "stream":
+            block = run.stream.n_tokens // self.settings.shape.seq_len
+            total = (step + 1) * n_rows + block  # no last block
+        elif self.settings.shuffle == "block":
+            block, total = BLOCK_ROWS, self.settings.branches[-1].stop * n_rows
+        return row_order(step * n_rows, n_rows, seed=run.seed, block=block, total=total)
 
     def _record(self, losses: list[float], segment: Segment, share: float) -> None:
         progress = self.progress

@@ -1,8 +1,13 @@
 """Training batches as a pure function of the step over one stream of tokens.
 
-The stream is the selected documents in training order, each followed by its end-of-text token. Target token
-i of the run is stream token i modulo the stream's length; its input is the token before it. So every token
-of the stream is a target exactly once an epoch, and batch `step` is known without having made the others.
+The stream is the selected documents in training order, each followed by its end-of-text token, repeated
+without end. Row r holds stream tokens r T to (r + 1) T as targets; the input of each is the token before it.
+So every token of the stream is a target exactly once an epoch, and a batch is known without having made the
+others.
+
+A document of some thousand tokens would fill whole batches by itself, which trains badly (measured: a tenth
+of a bit a byte and more at 0.25 M tokens), so rows are visited in a keyed random order (`row_order`): over
+the whole stream, or within blocks where the stream's order means something.
 
 The end-of-text token that closes one document is the input that opens the next: the first token of every
 document is predicted from end-of-text alone, as in scoring. Attention never crosses documents: positions of
@@ -14,6 +19,7 @@ Arrays: B rows, T tokens a row, D documents.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +29,7 @@ from numpy.typing import NDArray
 
 from prill.errors import DataError
 
-__all__ = ["Rows", "TokenStream", "batch", "positions_of", "stack_rows"]
+__all__ = ["Rows", "TokenStream", "batch", "positions_of", "row_order", "stack_rows"]
 
 Ints = NDArray[np.int64]
 
@@ -113,12 +119,32 @@ class Rows:
     segments: Ints
 
 
-def batch(stream: TokenStream, step: int, *, n_rows: int, seq_len: int) -> Rows:
-    """The rows of training step `step`, counted from 0.
+def row_order(first: int, count: int, *, seed: int, block: int, total: int) -> Ints:
+    """Numbers of the rows that are visited `first` to `first + count` of a plan of `total` rows.
+
+    Rows `b block` to `(b + 1) block` are visited in the order of a hash of (seed, row), then the next block;
+    the last block ends with `total`. A block of 1 keeps the stream's order, one of a stream's rows shuffles
+    each epoch.
+    """
+    visits = np.arange(first, first + count, dtype=np.int64)
+    if block <= 1:
+        return visits
+    found = np.empty(count, dtype=np.int64)
+    for number in range(first // block, (first + count - 1) // block + 1):
+        start = number * block
+        stop = max(min(start + block, total), start + 1)
+        here = (visits >= start) & (visits < start + block)
+        found[here] = _block_order(seed, start, stop)[visits[here] - start]
+    return found
+
+
+def batch(stream: TokenStream, row_numbers: Ints, *, seq_len: int) -> Rows:
+    """The rows with these numbers.
 
     Raises:
         DataError: the stream is shorter than one batch.
     """
+    n_rows = len(row_numbers)
     n_batch = n_rows * seq_len
     if stream.n_tokens < n_batch:
         raise DataError(
@@ -127,18 +153,13 @@ def batch(stream: TokenStream, step: int, *, n_rows: int, seq_len: int) -> Rows:
             where=stream.name,
             hint="select more documents, or use fewer or shorter rows",
         )
-    first = step * n_batch
-    targets, documents = _read(stream, first, n_batch)
-    before = stream.tokens[(first - 1) % stream.n_tokens]
-    inputs = np.empty_like(targets)
-    inputs[0], inputs[1:] = before, targets[:-1]
-    segments_BT = documents.reshape(n_rows, seq_len)
-    return Rows(
-        inputs=inputs.reshape(n_rows, seq_len),
-        targets=targets.reshape(n_rows, seq_len),
-        positions=positions_of(segments_BT),
-        segments=segments_BT,
-    )
+    inputs = np.empty((n_rows, seq_len), dtype=np.int64)
+    targets, segments = np.empty_like(inputs), np.empty_like(inputs)
+    for b, row in enumerate(row_numbers.tolist()):
+        targets[b], segments[b] = _read(stream, row * seq_len, seq_len)
+        inputs[b, 0] = stream.tokens[(row * seq_len - 1) % stream.n_tokens]
+        inputs[b, 1:] = targets[b, :-1]
+    return Rows(inputs=inputs, targets=targets, positions=positions_of(segments), segments=segments)
 
 
 def stack_rows(rows: list[Rows]) -> Rows:
@@ -157,6 +178,17 @@ def positions_of(segments_BT: Ints) -> Ints:
     starts = np.zeros(segments_BT.shape, dtype=np.int64)
     starts[..., 1:] = np.where(segments_BT[..., 1:] != segments_BT[..., :-1], columns[1:], 0)
     return np.asarray(columns - np.maximum.accumulate(starts, axis=-1))
+
+
+@functools.lru_cache(maxsize=64)
+def _block_order(seed: int, start: int, stop: int) -> Ints:
+    """Rows `start` to `stop` in the order of SplitMix64 of (seed, row); ties (none expected) by row."""
+    key = int.from_bytes(hashlib.sha256(f"prill-rows-1:{seed}".encode()).digest()[:8], "little")
+    mixed = np.arange(start, stop, dtype=np.uint64) + np.uint64(key)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    mixed ^= mixed >> np.uint64(31)
+    return start + np.argsort(mixed, kind="stable").astype(np.int64)
 
 
 def _read(stream: TokenStream, first: int, count: int) -> tuple[Ints, Ints]:

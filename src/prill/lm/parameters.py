@@ -5,10 +5,13 @@ one operation on contiguous memory, whatever the number of layers. Matrices come
 last. `views` gives each parameter its shape with the leading model axis.
 
 Initialisation: every parameter of every model has its own generator, keyed by (seed, name), so the model of a
-seed starts the same in any stack. Embeddings and matrices are normal with deviation 0.02, the two matrices
-that write to the residual stream with 0.02 / sqrt(2 n_layers), gains are 1.
+seed starts the same in any stack. All are normal around 0: matrices with deviation 1 / sqrt(d_in), the two
+that write to the residual stream with a further 1 / sqrt(2 n_layers), embeddings with 1 / sqrt(d_model), so
+that the logits of a tied head begin with variance 1. Gains are 1.
 
-Source: GPT-2 (Radford et al. 2019, section 2.3) for 0.02 and the residual scaling. K models, P parameters.
+Source: GPT-2 (Radford et al. 2019, section 2.3) for the residual scaling. Differs: the usual 0.02 suits a
+width of 2,500; at the widths of proxies it costs hundreds of steps (nano, 0.25 M tokens of one target: 2.71
+bits a byte against 2.59, one seed). K models, P parameters.
 """
 
 from __future__ import annotations
@@ -23,8 +26,6 @@ import torch
 from prill.lm.shape import Shape
 
 __all__ = ["ParameterSpec", "init_flat", "layout", "n_decayed", "views"]
-
-INIT_STD = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +46,15 @@ class ParameterSpec:
 def layout(shape: Shape) -> tuple[ParameterSpec, ...]:
     """Every parameter of a shape in storage order. Linear weights are (d_in, d_out)."""
     d, f = shape.d_model, shape.d_ff
-    residual_std = INIT_STD / math.sqrt(2 * shape.n_layers)
-    found: list[tuple[str, tuple[int, ...], float | None]] = [("embedding", (shape.vocab_size, d), INIT_STD)]
+    std, narrow = d**-0.5, 1 / math.sqrt(2 * shape.n_layers)
+    found: list[tuple[str, tuple[int, ...], float | None]] = [("embedding", (shape.vocab_size, d), std)]
     if not shape.tied:
-        found.append(("head", (shape.vocab_size, d), INIT_STD))
+        found.append(("head", (shape.vocab_size, d), std))
     for i in range(shape.n_layers):
-        found.append((f"layers.{i}.qkv", (d, 3 * d), INIT_STD))
-        found.append((f"layers.{i}.out", (d, d), residual_std))
-        found.append((f"layers.{i}.gate_up", (d, 2 * f), INIT_STD))
-        found.append((f"layers.{i}.down", (f, d), residual_std))
+        found.append((f"layers.{i}.qkv", (d, 3 * d), std))
+        found.append((f"layers.{i}.out", (d, d), std * narrow))
+        found.append((f"layers.{i}.gate_up", (d, 2 * f), std))
+        found.append((f"layers.{i}.down", (f, d), f**-0.5 * narrow))
     for i in range(shape.n_layers):
         found.append((f"layers.{i}.attention_norm", (d,), None))
         found.append((f"layers.{i}.ffn_norm", (d,), None))
@@ -89,5 +90,5 @@ def init_flat(shape: Shape, seeds: Sequence[int]) -> torch.Tensor:
 
 def _generator(seed: int, name: str) -> torch.Generator:
     """A generator keyed by (seed, parameter name)."""
-    key = hashlib.sha256(f"prill-init-1:{seed}:{name}".encode()).digest()
+    key = hashlib.sha256(f"prill-init-2:{seed}:{name}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(key[:8], "little", signed=True))

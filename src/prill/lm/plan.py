@@ -50,6 +50,9 @@ class TrainSettings:
         branch_tokens: rising token counts at which a decayed model is evaluated; each is rounded down to
             whole steps, so it is never exceeded.
         n_rows: rows of `shape.seq_len` tokens a step and model.
+        shuffle: rows are visited in an order keyed by the run's seed: over the whole `stream` (each epoch
+            anew), within each `block` of 1,024 rows, so that the coarse order stays and a plan of one epoch
+            visits exactly the stream's first rows, or as they come (`none`).
         peak_rate: learning rate after warm-up.
         warmup_steps: steps of linear warm-up.
         decay_share: share of a branch's steps that decay, linearly to zero.
@@ -66,6 +69,7 @@ class TrainSettings:
     shape: Shape
     branch_tokens: tuple[int, ...]
     n_rows: int = 4
+    shuffle: Literal["stream", "block", "none"] = "stream"
     peak_rate: float = 2e-3
     warmup_steps: int = 30
     decay_share: float = 0.2

@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from prill.errors import DataError, Problem, RecipeError
 from prill.lm.backend import require_torch
 from prill.lm.data import TokenStream, batch
@@ -98,7 +100,7 @@ def _check(runs: Sequence[Run], settings: TrainSettings) -> None:
             or [Problem(message="training needs at least one run, found none", where="runs")]
         )
     for run in runs:
-        batch(run.stream, 0, n_rows=settings.n_rows, seq_len=settings.shape.seq_len)
+        batch(run.stream, np.arange(settings.n_rows), seq_len=settings.shape.seq_len)
         _check_ids(run, settings.shape.vocab_size)
 
 
