@@ -1,7 +1,7 @@
 """Keyed randomness: known answers, range, independence of position, the cards' oracle."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prill.features.keyed import keyed_gumbel, keyed_uniform, reference_gumbel
@@ -47,6 +47,7 @@ def test_gumbel_samples_in_proportion_to_weights() -> None:
     np.testing.assert_allclose(inclusion, [0.234524, 0.441270, 0.608333, 0.715873], atol=0.01)
 
 
+@settings(deadline=None)
 @given(st.integers(), st.lists(st.integers(0, 2**64 - 1), max_size=20))
 def test_every_draw_is_inside_the_open_interval_and_depends_on_its_key_alone(
     seed: int, keys: list[int]

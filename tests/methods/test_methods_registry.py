@@ -19,6 +19,7 @@ def test_every_method_is_found_and_tells_all_about_itself() -> None:
         assert cls.info.name == name
         assert all(vars(cls.info).values())
         assert cls.version >= 1
+        assert cls.operations_per_byte > 0
         assert "kind" in cls.default_policy
         for field_name, field in cls.Settings.model_fields.items():
             assert field.description, (name, field_name)

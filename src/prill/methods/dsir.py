@@ -101,6 +101,7 @@ class DSIR:
         "temperature": 1.0,
         "on_non_finite": "exclude",
     }
+    operations_per_byte: ClassVar[float] = 32.0  # two passes of about five cycles, three instructions each
     Settings: ClassVar[type[BaseModel]] = DSIRSettings
 
     def __init__(self, settings: DSIRSettings) -> None:

@@ -48,6 +48,7 @@ class Random:
 
     version: ClassVar[int] = KEYED_VERSION
     default_policy: ClassVar[dict[str, Any]] = {"kind": "top_k"}
+    operations_per_byte: ClassVar[float] = 0.01
     Settings: ClassVar[type[BaseModel]] = RandomSettings
 
     def __init__(self, settings: RandomSettings) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar
@@ -74,6 +75,7 @@ class Method(Protocol):
     info: ClassVar[MethodInfo]
     version: ClassVar[int]
     default_policy: ClassVar[dict[str, Any]]
+    operations_per_byte: ClassVar[float]  # of fitting and scoring, a byte of pool
     Settings: ClassVar[type[BaseModel]]
     settings: BaseModel
 
@@ -182,9 +184,12 @@ def describe(name: str) -> str:
 
 def _settings_lines(settings: type[BaseModel]) -> list[str]:
     fields = settings.model_json_schema()["properties"]
-    return [
-        f"  {name} = {field.get('default')}\n      {field['description']}" for name, field in fields.items()
-    ]
+    lines = []
+    for name, field in fields.items():
+        choices = f"  ({' | '.join(field['enum'])})" if "enum" in field else ""
+        lines.append(f"  {name} = {field.get('default')}{choices}")
+        lines += textwrap.wrap(field["description"], 92, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return lines
 
 
 def _indented(text: str) -> str:
