@@ -89,6 +89,30 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     assert names_of(opened(str(tmp_path / "pool"))) == ["file.jsonl", "link/a.jsonl"]
 
 
+def test_a_link_that_leads_nowhere_is_told(pool: Path) -> None:
+    (pool / "gone.jsonl").symlink_to(pool / "nothing.jsonl")
+    with pytest.raises(DataError, match=r"gone\.jsonl: expected a file, found a link that leads nowhere"):
+        opened(str(pool))
+
+
+def test_names_that_are_not_utf8_or_hold_control_characters_are_read_and_shown_escaped(
+    tmp_path: Path,
+) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.txt")).write_text("one")
+    (tmp_path / "red\x1b[31m.txt").write_text("two")
+    corpus = opened(str(tmp_path))
+    (batch,) = corpus.batches(corpus.shards[0], ("id",))
+    assert batch.text.to_pylist() == ["one", "two"]
+    assert batch.columns["id"].to_pylist() == ["caf\\xe9.txt", "red\\x1b[31m.txt"]
+    assert [entry["path"] for entry in corpus.identity()] == ["caf\\xe9.txt", "red\\x1b[31m.txt"]
+
+
+def test_the_home_folder_may_hold_the_corpus(pool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(pool.parent))
+    assert texts_of(opened("~/pool/b.json*")) == ["b.jsonl"]
+    assert len(texts_of(opened("~/pool"))) == 3
+
+
 def test_pipes_are_refused_rather_than_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.jsonl")
     with pytest.raises(DataError, match="expected a regular file, found a device, pipe or socket"):

@@ -41,7 +41,7 @@ class BadRow:
         row: its row in the shard.
         reason: a stable code to count by.
         message: what was expected and what was found.
-        where: file and line or row.
+        where: file and line (from 1) or row (from 0).
         raw: its bytes as they are in the file (the start of them for `too_long`; empty for null).
     """
 

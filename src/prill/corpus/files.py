@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 from prill.corpus._url import is_url, scheme_of, shown
 from prill.corpus.location import Found, open_file, reading, remote
 from prill.corpus.spec import CorpusSpec
-from prill.errors import DataError, PrillError, Problem
+from prill.errors import DataError, PrillError, Problem, printable
 
 __all__ = ["Compression", "Format", "SourceFile", "find_files"]
 
@@ -104,8 +104,8 @@ def _matches(path: str, base: Path) -> _Match:
 
 
 def _local_matches(path: str, base: Path) -> _Match:
-    plain = path.removeprefix("file://")
-    whole = Path(os.path.abspath(base / Path(plain).expanduser()))  # noqa: PTH100 (resolve would follow links)
+    plain = os.path.expanduser(path.removeprefix("file://"))  # noqa: PTH111 (keeps a glob as it is)
+    whole = Path(os.path.abspath(base / plain))  # noqa: PTH100 (resolve would follow links)
     if whole.is_dir():
         return _Match(files=[_local(found) for found in _walk(whole)], kind="folder")
     if whole.is_file():
@@ -116,7 +116,7 @@ def _local_matches(path: str, base: Path) -> _Match:
         return _Match(files=[], kind="file")
     pattern = plain if Path(plain).is_absolute() else f"{glob.escape(str(base.absolute()))}/{plain}"
     files: list[str] = []
-    for name in sorted(glob.glob(os.path.expanduser(pattern), recursive=True)):  # noqa: PTH111, PTH207
+    for name in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207
         name = os.path.abspath(name)  # noqa: PTH100
         if Path(name).is_file():
             files.append(name)
@@ -134,7 +134,13 @@ def _walk(folder: Path) -> Iterator[str]:
         folders[:] = sorted(name for name in folders if not _is_hidden(name))
         for name in sorted(names):
             whole = Path(parent) / name
-            if not _is_hidden(name) and whole.is_file():
+            if _is_hidden(name):
+                continue
+            if whole.is_symlink() and not whole.exists():
+                raise DataError(
+                    "expected a file, found a link that leads nowhere", where=_shown_local(str(whole))
+                )
+            if whole.is_file():
                 yield str(whole)
 
 
@@ -147,7 +153,13 @@ def _is_hidden(name: str) -> bool:
 
 
 def _local(path: str) -> Found:
-    return Found(path=path, address=path, n_bytes=Path(path).stat().st_size)
+    return Found(path=_shown_local(path), address=path, n_bytes=Path(path).stat().st_size)
+
+
+def _shown_local(path: str) -> str:
+    """A path that any terminal and any JSON can hold: odd bytes and control characters are escaped."""
+    text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return printable(text, limit=len(text))
 
 
 def _remote_matches(url: str) -> _Match:

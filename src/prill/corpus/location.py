@@ -7,7 +7,6 @@ that a URL may hold.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -107,10 +106,18 @@ def open_file(address: str) -> Any:
     """
     with reading(address):
         if not is_url(address):
-            return pa.OSFile(os.fspath(Path(address)), "rb")
+            return _open_local(address)
         file_system, path = remote(address)
         handle = file_system.open(path, "rb", block_size=_REMOTE_BUFFER_BYTES)
         return pa.PythonFile(handle, mode="r")
+
+
+def _open_local(path: str) -> Any:
+    try:
+        path.encode()
+    except UnicodeEncodeError:  # a name that is not UTF-8, which Arrow cannot open by itself
+        return pa.PythonFile(Path(path).open("rb"), mode="r")
+    return pa.OSFile(path, "rb")
 
 
 def _storage_error(error: Exception, path: str) -> PrillError:

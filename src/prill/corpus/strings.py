@@ -98,10 +98,11 @@ def as_strings(column: pa.Array) -> pa.Array:
     Raises:
         ValueError: bytes that are not UTF-8; the message names the position.
     """
-    kind = column.type
-    if pa.types.is_dictionary(kind):
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-        kind = column.type
+    kind = column.type
     if pa.types.is_null(kind):
         return pa.nulls(len(column), pa.large_string())
     if is_text_type(kind):

@@ -42,7 +42,7 @@ def read_texts(files: Sequence[SourceFile], fields: Sequence[str]) -> Iterator[P
         columns = {"text": text}
         for name in names[1:]:
             is_id = name == "id" and not bad
-            columns[name] = pa.array([_text_id(file.name) if is_id else None], pa.large_string())
+            columns[name] = pa.array([file.name if is_id else None], pa.large_string())
         yield Piece(columns=columns, bad=bad)
 
 
@@ -53,8 +53,3 @@ def _content(file: SourceFile) -> bytes:
             raise DataError(message, where=file.path, hint="start again with inputs that stay as they are")
         content = bytes(handle.read(MAX_LINE_BYTES + len(_BOM) + 1))
     return content.removeprefix(_BOM)
-
-
-def _text_id(name: str) -> str:
-    """The name as text; bytes of a file name that are not UTF-8 are escaped."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
