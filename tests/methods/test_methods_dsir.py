@@ -47,7 +47,7 @@ def reference(**settings: Any) -> dict[str, Any]:
     [
         ({}, [-100.448980, -130.577924, -80.264226, -173.449973]),
         ({"n_buckets": 100}, [-85.861759, -103.025343, -55.771914, -130.041660]),
-        ({"pseudo_counts": 1.0}, [-57.616042, -47.707328, -83.470637, -68.217488]),
+        ({"prior_ngrams": 10_000.0}, [-57.616042, -47.707328, -83.470637, -68.217488]),
         ({"n": 3}, [-154.954052, -170.238899, -178.367626, -226.377171]),
     ],
 )
@@ -81,8 +81,8 @@ def test_identical_pool_and_target_score_zero() -> None:
 
 
 def test_log_ratio_by_hand() -> None:
-    # target 3 of 4 in bucket 0, pool 1 of 2; prior worth 2 n-grams, spread evenly: p = (3 + 1) / (4 + 2)
-    got = log_ratios(np.array([3, 1]), np.array([1, 1]), prior="pool", pseudo_counts=1.0)
+    # target 3 of 4 in bucket 0, pool 1 of 2; prior worth 2 n-grams, one a bucket: p = (3 + 1) / (4 + 2)
+    got = log_ratios(np.array([3, 1]), np.array([1, 1]), prior="pool", prior_ngrams=2.0)
     np.testing.assert_allclose(got, [np.log(4 / 6 / 0.5), np.log(2 / 6 / 0.5)], atol=1e-7)
 
 
