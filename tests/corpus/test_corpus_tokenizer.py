@@ -93,6 +93,7 @@ def test_one_huge_document_is_cut_before_spaces_without_changing_a_token(
     text = "  ".join(SAMPLE) + "\n \n" + " ".join(SAMPLE)
     (whole,) = tokenizer.encode_batch([text])
     monkeypatch.setattr(tokenizer_module, "PIECE_CHARACTERS", 100)
+    monkeypatch.setattr(tokenizer_module, "_BATCH_CHARACTERS", 350)
     (cut,) = tokenizer.encode_batch([text])
     assert cut.tolist() == whole.tolist()
     assert tokenizer.count_batch(pa.array([text, "", text], pa.large_string())).tolist() == [

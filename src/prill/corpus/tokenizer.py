@@ -22,7 +22,6 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
-from prill.corpus.batch import text_buffers
 from prill.errors import DataError, RecipeError, printable
 from prill.run.atomic import machine_errors
 
@@ -34,7 +33,7 @@ PIECE_CHARACTERS: Final = 262_144
 _OTHER_ENDS: Final = ("<|end_of_text|>", "</s>", "<eos>", "<|eos|>", "<EOS>", "[EOS]")
 _SMALLEST_VOCABULARY: Final = 257
 _LARGEST_VOCABULARY: Final = 1_000_000
-_BATCH_BYTES: Final = 1024 * 1024
+_BATCH_CHARACTERS: Final = 1024 * 1024
 _LARGEST_FILE_BYTES: Final = 256 * 1024 * 1024
 
 
@@ -126,22 +125,18 @@ class TextTokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[npt.NDArray[np.uint32]]:
         """Token ids of each text, uint32, without the end-of-document token."""
-        encoded: list[npt.NDArray[np.uint32]] = []
-        for group in _groups(texts):
-            pieces, owners = _with_owners(group)
-            found = [np.array(item.ids, dtype=np.uint32) for item in self._encode(pieces)]
-            encoded.extend(_joined(found, owners, len(group)))
-        return encoded
+        parts: list[list[npt.NDArray[np.uint32]]] = [[] for _ in texts]
+        for pieces, owners in _piece_groups(texts):
+            for owner, item in zip(owners, self._encode(pieces), strict=True):
+                parts[owner].append(np.array(item.ids, dtype=np.uint32))
+        return [group[0] if len(group) == 1 else np.concatenate(group) for group in parts]
 
     def count_batch(self, texts: pa.Array) -> npt.NDArray[np.int64]:
         """Tokens of each document of a large_string array, shape (D,), without the end-of-document token."""
         counts = np.zeros(len(texts), dtype=np.int64)
-        start = 0
-        for group in _groups_of_array(texts):
-            pieces, owners = _with_owners(group)
+        for pieces, owners in _piece_groups(text.as_py() for text in texts):
             lengths = np.array([len(item) for item in self._encode(pieces)], dtype=np.int64)
-            np.add.at(counts, np.asarray(owners, dtype=np.int64) + start, lengths)
-            start += len(group)
+            np.add.at(counts, np.asarray(owners, dtype=np.int64), lengths)
         return counts
 
     def decode(self, tokens: npt.NDArray[Any]) -> str:
@@ -149,7 +144,7 @@ class TextTokenizer:
         return str(self._tokenizer.decode([int(token) for token in tokens]))
 
     def _encode(self, pieces: list[str]) -> list[Any]:
-        return list(self._tokenizer.encode_batch_fast(pieces, add_special_tokens=False)) if pieces else []
+        return list(self._tokenizer.encode_batch_fast(pieces, add_special_tokens=False))
 
 
 def _rebuild(content: bytes, eos_id: int) -> TextTokenizer:
@@ -218,45 +213,18 @@ def _last_cut(text: str, start: int, stop: int) -> int:
     return stop
 
 
-def _with_owners(texts: Sequence[str]) -> tuple[list[str], list[int]]:
+def _piece_groups(texts: Iterable[str]) -> Iterator[tuple[list[str], list[int]]]:
+    """Pieces of the texts, about `_BATCH_CHARACTERS` at a time, each with the position of its text."""
     pieces: list[str] = []
     owners: list[int] = []
-    for owner, text in enumerate(texts):
-        before = len(pieces)
-        pieces.extend(_pieces(text))
-        owners.extend([owner] * (len(pieces) - before))
-    return pieces, owners
-
-
-def _joined(
-    found: list[npt.NDArray[np.uint32]], owners: list[int], n_texts: int
-) -> Iterator[npt.NDArray[np.uint32]]:
-    parts: list[list[npt.NDArray[np.uint32]]] = [[] for _ in range(n_texts)]
-    for owner, tokens in zip(owners, found, strict=True):
-        parts[owner].append(tokens)
-    for group in parts:
-        yield group[0] if len(group) == 1 else np.concatenate(group)
-
-
-def _groups(texts: Sequence[str]) -> Iterator[list[str]]:
-    group: list[str] = []
     size = 0
-    for text in texts:
-        if group and size + len(text) > _BATCH_BYTES:
-            yield group
-            group, size = [], 0
-        group.append(text)
-        size += len(text)
-    if group:
-        yield group
-
-
-def _groups_of_array(texts: pa.Array) -> Iterator[list[str]]:
-    """Documents as strings, about `_BATCH_BYTES` at a time."""
-    offsets, _ = text_buffers(texts)
-    start = 0
-    while start < len(texts):
-        stop = int(np.searchsorted(offsets, offsets[start] + _BATCH_BYTES, side="right")) - 1
-        stop = min(max(stop, start + 1), len(texts))
-        yield texts.slice(start, stop - start).to_pylist()
-        start = stop
+    for owner, text in enumerate(texts):
+        for piece in _pieces(text):
+            if pieces and size + len(piece) > _BATCH_CHARACTERS:
+                yield pieces, owners
+                pieces, owners, size = [], [], 0
+            pieces.append(piece)
+            owners.append(owner)
+            size += len(piece)
+    if pieces:
+        yield pieces, owners
