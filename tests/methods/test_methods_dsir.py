@@ -1,5 +1,8 @@
 """DSIR: the card's worked example, the published package, degenerate input, planted signal."""
 
+import math
+import pickle
+from collections import Counter
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -7,9 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from prill.errors import DataError
+from prill.features._ngram_oracle import fast_bucket, ngrams
 from prill.methods.dsir import DSIR, REFERENCE_SETTINGS, DSIRSettings, kl_divergence, kl_reduction, log_ratios
 
 RAW = [
@@ -147,3 +153,32 @@ def test_state_is_plain_arrays_that_can_be_stored() -> None:
         "unicode": "i",
     }
     assert list(dsir.score(state, batch(RAW), np.zeros(4, dtype=np.uint64))) == ["t", "ü"]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.text(max_size=40), min_size=1, max_size=6),
+    st.lists(st.text(max_size=40), min_size=1, max_size=3),
+)
+def test_default_scores_equal_the_formula_in_plain_python(raw: list[str], target: list[str]) -> None:
+    raw, target = [*raw, "some words"], [*target, "more words"]
+    pool_counts = Counter(fast_bucket(g, 10_000) for text in raw for g in ngrams(text, 2))
+    target_counts = Counter(fast_bucket(g, 10_000) for text in target for g in ngrams(text, 2))
+    n_pool, n_target = pool_counts.total(), target_counts.total()
+    for text, score in zip(raw, scores(raw, {"t": target})["t"], strict=True):
+        buckets = [fast_bucket(g, 10_000) for g in ngrams(text, 2)]
+        if buckets:
+            p_pool = [pool_counts[b] / n_pool for b in buckets]
+            p_target = [
+                (target_counts[b] + 1e4 * q) / (n_target + 1e4) for b, q in zip(buckets, p_pool, strict=True)
+            ]
+            ratios = [math.log((p + 1e-8) / (q + 1e-8)) for p, q in zip(p_target, p_pool, strict=True)]
+            assert score == pytest.approx(256 * math.fsum(ratios) / len(buckets), rel=1e-9, abs=1e-9)
+
+
+def test_batches_change_nothing_and_the_method_travels_to_workers() -> None:
+    dsir = pickle.loads(pickle.dumps(DSIR(DSIRSettings())))
+    state = dsir.fit(dsir.observe(batch(RAW)), {"t": texts(TARGET)})
+    whole = dsir.score(state, batch(RAW), np.zeros(4, dtype=np.uint64))["t"]
+    parts = [dsir.score(state, batch([text]), np.zeros(1, dtype=np.uint64))["t"][0] for text in RAW]
+    np.testing.assert_array_equal(parts, whole)

@@ -1,9 +1,9 @@
 """The reference's buckets through a memo: sha256(n-gram) mod n_buckets, each n-gram hashed about once.
 
 The memo is a table of 64-bit words in sets of one cache line. A word is the n-gram's own 64-bit hash with its
-low bits replaced by bucket + 1; those low bits choose the set, so the whole hash is compared. Two n-grams
-with one 64-bit hash would share a bucket: expect one such n-gram in 10^12 when the memo is full. Threads may
-race: a word is right by itself.
+low bits replaced by bucket + 1; those low bits choose the set, so the whole hash is compared (with up to a
+million buckets; five bits less at sixteen million). Two n-grams with one 64-bit hash would share a bucket:
+expect that of one n-gram in 10^12 when the memo is full. Threads may race: a word is right by itself.
 """
 
 from __future__ import annotations
