@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from prill.errors import InternalError
 from prill.features.text_hash import hash_documents, text_buffers
 
-__all__ = ["FAST_VERSION", "Family", "count_ngrams", "hash_documents", "score_ngrams"]
+__all__ = ["FAST_VERSION", "Family", "compile_kernels", "count_ngrams", "hash_documents", "score_ngrams"]
 
 Family: TypeAlias = Literal["fast", "reference"]
 
@@ -72,6 +72,16 @@ def score_ngrams(
     no_counts = np.empty(0, dtype=np.int64)
     sums_DK, n_features_D = _scan(text, n=n, family=family, counts_B=no_counts, table_BK=table_BK)
     return np.ascontiguousarray(sums_DK.T), n_features_D
+
+
+def compile_kernels() -> None:
+    """Compile every kernel of this room, or load it from disk, so that workers started later only load.
+
+    Takes about 8 s of processor time on a fresh machine and 0.3 s afterwards.
+    """
+    text = pa.array(["a"], pa.large_string())
+    count_ngrams(text)
+    hash_documents(text)
 
 
 def _scan(
