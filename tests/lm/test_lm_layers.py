@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 
 from prill.lm import layers  # noqa: E402
 from prill.lm import model as model_module  # noqa: E402
+from prill.lm.head import head_backward  # noqa: E402
 from prill.lm.layers import attend, gated, rms_norm, split_heads  # noqa: E402
 
 
@@ -70,7 +71,7 @@ def test_the_head_is_stable(scale: float, dtype: torch.dtype) -> None:
     hidden, head = (values(2, 5, 8) * scale).detach().to(dtype), values(2, 128, 8, seed=1).detach().to(dtype)
     targets = torch.tensor([[1, 2, 3, 4, 5], [127, 0, 7, 7, 9]])
     into = torch.empty(2, 128, 8)
-    losses, below = model_module._head_backward(hidden, head, targets, into)
+    losses, below = head_backward(hidden, head, targets, into)
     plain_hidden, plain_head = hidden.float().requires_grad_(), head.float().requires_grad_()
     logits = plain_hidden @ plain_head.transpose(1, 2)
     plain = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none").mean(1)
@@ -87,7 +88,7 @@ def test_a_large_logit_of_one_model_leaves_the_others_bit_identical() -> None:
     calm = values(2, 5, 8).detach()
     wild = calm.clone()
     wild[1] *= 300
-    found = [model_module._head_backward(h, head, targets, torch.empty(2, 128, 8)) for h in (calm, wild)]
+    found = [head_backward(h, head, targets, torch.empty(2, 128, 8)) for h in (calm, wild)]
     assert found[0][0][0] == found[1][0][0]
     assert torch.equal(found[0][1][0], found[1][1][0])
 

@@ -12,7 +12,7 @@ from prill.lm.shape import Shape
 
 torch = pytest.importorskip("torch")
 
-from prill.lm import model as model_module  # noqa: E402
+from prill.lm import head as head_module  # noqa: E402
 from prill.lm.model import StackedLlama  # noqa: E402
 from prill.lm.optimizer import AdamSettings, StackedAdamW  # noqa: E402
 from prill.lm.parameters import layout, n_decayed, views  # noqa: E402
@@ -35,7 +35,7 @@ def rows(n_models: int, seed: int = 0) -> Rows:
 def test_the_gradient_equals_autograd_through_all_logits(
     shape: Shape, n_models: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_module, "CHUNK_BYTES", 1)  # chunks of 16 tokens: 36 tokens need three
+    monkeypatch.setattr(head_module, "CHUNK_BYTES", 1)  # chunks of 16 tokens: 36 tokens need three
     stack = StackedLlama.init(shape, range(n_models))
     stack.flat += 0.05 * torch.randn(stack.flat.shape, generator=torch.Generator().manual_seed(1))
     packed = stack.pack(rows(n_models))

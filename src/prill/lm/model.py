@@ -1,10 +1,8 @@
 """K Llama-style models of one shape, run as one.
 
 Every parameter has a leading model axis: a linear layer is one batched matrix product, the embedding is a
-gather, attention folds the model axis into the batch. The head and its cross-entropy are fused: logits
-exist for one chunk of tokens and are folded at once into the gradients of the hidden states and of the head,
-so memory does not grow with tokens x vocabulary and nothing is computed twice. The autograd tape covers the
-blocks only; the embedding and the head are differentiated by hand.
+gather, attention folds the model axis into the batch. The autograd tape covers the blocks only; the embedding
+and the head are differentiated by hand (`prill.lm.head`), so that logits never exist as a whole.
 
 The loss of a model is the mean over its tokens and the stack's loss is the sum over models, so each
 model's gradient is exactly its own.
@@ -22,16 +20,12 @@ import numpy as np
 import torch
 
 from prill.lm.data import Rows
+from prill.lm.head import gather, head_backward, head_losses
 from prill.lm.layers import attend, gated, rms_norm, split_heads
 from prill.lm.parameters import init_flat, views
 from prill.lm.shape import Shape
 
 __all__ = ["Packed", "StackedLlama"]
-
-CHUNK_BYTES = 2 << 20  # of logits: half of them and a chunk of W fit a core's second-level cache
-ACCELERATOR_CHUNK_BYTES = 256 << 20
-SAFE_LOGIT = 60.0  # exp of it, summed over a vocabulary, is far from overflow
-SUM_GROUP = 64
 
 Weights = dict[str, torch.Tensor]
 
@@ -109,12 +103,12 @@ class StackedLlama:
         blocks = {
             name: w.requires_grad_() for name, w in weights.items() if name.startswith(("layers", "final"))
         }
-        stream = _gather(weights["embedding"], batch.inputs).float().requires_grad_()
+        stream = gather(weights["embedding"], batch.inputs).float().requires_grad_()
         hidden = self._blocks(blocks, stream, batch)
         head = "embedding" if self.shape.tied else "head"
         if not self.shape.tied:
             into["embedding"].zero_()
-        losses, hidden_gradient = _head_backward(hidden.detach(), weights[head], batch.targets, into[head])
+        losses, hidden_gradient = head_backward(hidden.detach(), weights[head], batch.targets, into[head])
         found = torch.autograd.grad(hidden, [stream, *blocks.values()], hidden_gradient)
         for name, part in zip(blocks, found[1:], strict=True):
             into[name].copy_(part)
@@ -126,20 +120,15 @@ class StackedLlama:
     def token_losses(self, batch: Packed) -> torch.Tensor:
         """Loss of every target token, nats, fp32, (K, N)."""
         weights = self._weights()
-        hidden = self._blocks(weights, _gather(weights["embedding"], batch.inputs).float(), batch)
-        head = weights["embedding" if self.shape.tied else "head"].transpose(1, 2)
-        losses = torch.empty(batch.targets.shape, dtype=torch.float32, device=self.flat.device)
-        for part in _chunks(hidden, head.shape[2]):
-            logits = torch.bmm(hidden[:, part], head).float()
-            chosen = logits.gather(2, batch.targets[:, part, None]).squeeze(2)
-            losses[:, part] = torch.logsumexp(logits, 2) - chosen
-        return losses
+        hidden = self._blocks(weights, gather(weights["embedding"], batch.inputs).float(), batch)
+        head = weights["embedding" if self.shape.tied else "head"]
+        return head_losses(hidden, head, batch.targets)
 
     @torch.no_grad()
     def logits(self, batch: Packed) -> torch.Tensor:
         """All logits, fp32, (K, N, V): for tests and small inputs."""
         weights = self._weights()
-        hidden = self._blocks(weights, _gather(weights["embedding"], batch.inputs).float(), batch)
+        hidden = self._blocks(weights, gather(weights["embedding"], batch.inputs).float(), batch)
         head = weights["embedding" if self.shape.tied else "head"]
         return torch.bmm(hidden, head.transpose(1, 2)).float()
 
@@ -174,11 +163,6 @@ class StackedLlama:
         return rms_norm(stream, gain, self.shape.norm_eps)
 
 
-def _gather(embedding: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-    """Row `inputs[k, n]` of each model's table, (K, N, d)."""
-    return torch.stack([table.index_select(0, ids) for table, ids in zip(embedding, inputs, strict=True)])
-
-
 def _rotary_tables(
     shape: Shape, *, dtype: torch.dtype, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -197,79 +181,3 @@ def _block_causal(segments: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return torch.zeros(allowed.shape, dtype=dtype, device=segments.device).masked_fill_(~allowed, -torch.inf)[
         :, None
     ]
-
-
-def _chunks(hidden: torch.Tensor, vocab_size: int) -> list[slice]:
-    """Slices of the token axis whose logits take about `CHUNK_BYTES`."""
-    n_models, n_tokens, _ = hidden.shape
-    room = CHUNK_BYTES if hidden.device.type == "cpu" else ACCELERATOR_CHUNK_BYTES
-    size = max(16, room // (n_models * vocab_size * hidden.element_size()))
-    return [slice(start, min(n_tokens, start + size)) for start in range(0, n_tokens, size)]
-
-
-def _head_backward(
-    hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, into: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean cross-entropy of each model (K,), its gradient for `hidden` and, written to `into`, for `head`.
-
-    An accelerator takes all models at once; a CPU takes one after the other, so that a chunk of logits stays
-    in its cache.
-    """
-    n_models, n_tokens, _ = hidden.shape
-    hidden_gradient = torch.empty_like(hidden)
-    losses = torch.zeros(n_models, dtype=torch.float64, device=hidden.device)
-    group = 1 if hidden.device.type == "cpu" else n_models
-    for first in range(0, n_models, group):
-        k = slice(first, first + group)
-        losses[k] = _group_backward(hidden[k], head[k], targets[k], into[k], hidden_gradient[k])
-    into.div_(n_tokens)
-    return losses / n_tokens, hidden_gradient.div_(n_tokens)
-
-
-def _group_backward(
-    hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, into: torch.Tensor, below: torch.Tensor
-) -> torch.Tensor:
-    """Summed cross-entropy of each model; its gradients go to `into` (head) and `below` (hidden).
-
-    With w = exp(h W^T) and s its row sums, the loss is log s - h W_t and its gradients are (w W) / s - W_t
-    for h and w^T (h / s) - onehot^T h for W. Dividing the small factors by s instead of w saves two
-    passes over the logits. Where a logit could overflow, the row's maximum is taken out first.
-    """
-    losses = torch.zeros(hidden.shape[0], dtype=torch.float64, device=hidden.device)
-    longest = torch.linalg.vector_norm(head, dim=2, dtype=torch.float32).amax(1)
-    for number, part in enumerate(_chunks(hidden, head.shape[1])):
-        here, wanted = hidden[:, part], targets[:, part]
-        weight, shift = _exponentials(here, head, longest)
-        total = _row_sums(weight)
-        answer = _gather(head, wanted)
-        losses += (total.log() + shift - (here.float() * answer).sum(2)).sum(1, dtype=torch.float64)
-        below[:, part] = (torch.bmm(weight, head) / total[:, :, None]).sub_(answer)
-        scaled = (here / total[:, :, None]).to(here.dtype)
-        head_gradient = torch.bmm(weight.transpose(1, 2), scaled)
-        into.add_(head_gradient) if number else into.copy_(head_gradient)
-        for k, ids in enumerate(wanted):
-            into[k].index_add_(0, ids, here[k].float(), alpha=-1.0)
-    return losses
-
-
-def _exponentials(
-    hidden: torch.Tensor, head: torch.Tensor, longest: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """exp(h W^T - shift), (K, n, V), and the shift, (K, n), which is 0 unless |h| max|W_v| is large."""
-    logits = torch.bmm(hidden, head.transpose(1, 2))
-    bound = torch.linalg.vector_norm(hidden, dim=2, dtype=torch.float32) * longest[:, None]
-    shift = torch.zeros_like(bound)
-    if bool((bound > SAFE_LOGIT).any()):
-        shift = torch.where(bound > SAFE_LOGIT, logits.amax(2).float(), shift)
-        logits.sub_(shift[:, :, None])
-    return logits.exp_(), shift
-
-
-def _row_sums(weight: torch.Tensor) -> torch.Tensor:
-    """Sums of the last axis in fp32; in bf16 by groups as products with ones, then the groups in fp32."""
-    n_models, n_rows, size = weight.shape
-    if weight.dtype == torch.float32 or size % SUM_GROUP:
-        return weight.sum(2, dtype=torch.float32)
-    groups = weight.view(n_models, -1, SUM_GROUP)
-    sums = torch.bmm(groups, weight.new_ones(n_models, SUM_GROUP, 1))
-    return sums.view(n_models, n_rows, -1).sum(2, dtype=torch.float32)
