@@ -135,7 +135,13 @@ def _add_rows(
         sums_DK[d, 0] = total
         return
     sums_K = sums_DK[d]
-    for i in range(n_features):
+    n_fours = n_features // 4 * 4
+    for i in range(0, n_fours, 4):  # four rows a step keep the sums in registers; the order stays
+        a, b = table_BK[buckets[i]], table_BK[buckets[i + 1]]
+        c, e = table_BK[buckets[i + 2]], table_BK[buckets[i + 3]]
+        for j in range(n_targets):
+            sums_K[j] = (((sums_K[j] + a[j]) + b[j]) + c[j]) + e[j]
+    for i in range(n_fours, n_features):
         row_K = table_BK[buckets[i]]
         for j in range(n_targets):
             sums_K[j] += row_K[j]
