@@ -4,6 +4,7 @@ import datetime
 import doctest
 import importlib
 import pkgutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 import prill.corpus
 from prill.corpus import CorpusSpec
 from prill.corpus import batch as batch_module
-from prill.corpus._row_group import GroupShape, dictionary_page_bytes, group_shape
+from prill.corpus._row_group import GroupShape, dictionary_page_bytes, group_shape, with_longest_value
 from prill.corpus.batch import BadRow, Piece, regroup, text_buffers
 from prill.corpus.corpus import Corpus
 from prill.corpus.expansion import FREE_BYTES, MAX_EXPANSION, ExpansionGuard
@@ -170,16 +171,24 @@ def test_the_size_of_a_dictionary_page_is_read_from_its_header(tmp_path: Path) -
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": ["x" * 1_000, "y"] * 50}), path)
     with pa.OSFile(str(path)) as handle:
-        shape = group_shape(pq.ParquetFile(path).metadata.row_group(0), {"text"}, handle)
-    assert shape.longest_repeated == 1_000 + 1 + 2 * 4  # both values and their 4-byte lengths
+        parquet = pq.ParquetFile(path)
+        shape = with_longest_value(group_shape(parquet, 0), parquet, 0, {"text"}, handle)
+    assert shape.longest == 1_000 + 1 + 2 * 4  # both values and their 4-byte lengths
     assert shape.n_rows == 100
 
 
 def test_rows_decoded_at_once_fall_with_the_longest_value() -> None:
-    few = GroupShape(n_rows=10**6, n_compressed=10**6, n_encoded=10**7, longest_repeated=64 * 1024 * 1024)
-    many = GroupShape(n_rows=10**6, n_compressed=10**6, n_encoded=10**7, longest_repeated=0)
-    assert few.rows_at_once == 4
-    assert many.rows_at_once == min(16_384, 3 * 1024 * 1024 // 10)
+    many = GroupShape(n_rows=10**6, n_bytes=10**7, longest=0)
+    assert many.rows_at_once == 16_384
+    assert replace(many, longest=128 * 1024 * 1024).rows_at_once == 4
+    assert replace(many, longest=2**40).rows_at_once == 1
+
+
+def test_row_groups_of_many_rows_are_read_in_larger_batches(tmp_path: Path) -> None:
+    texts = [f"document {i % 50}" for i in range(5_000)]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
+    corpus = opened(tmp_path)
+    assert [text for batch in corpus.batches(corpus.shards[0]) for text in batch.text.to_pylist()] == texts
 
 
 def test_expansion_is_free_up_to_the_allowance_and_real_ratios_pass() -> None:

@@ -1,22 +1,24 @@
 """How many rows of a Parquet row group may be decoded at once.
 
 Encoded size says little about decoded size: a dictionary page of 1 MB may hold one value that a million
-rows refer to. The longest value is at most as long as the dictionary page, whose size stands in the page's
-own header, so rows times that size bounds the memory of a decoded batch.
+rows refer to. No value is longer than the row group, so rows times its size bounds the memory of a decoded
+batch. In row groups of many rows that bound would make batches tiny; there the size of the dictionary
+page, from the page's own header, gives a closer one.
 
 Source: Apache Parquet format, `PageHeader` in parquet.thrift, in Thrift's compact protocol.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-__all__ = ["GroupShape", "group_shape"]
+__all__ = ["GroupShape", "dictionary_page_bytes", "group_shape", "with_longest_value"]
 
 _DECODE_BYTES: Final = 3 * 1024 * 1024  # below a batch, so that pieces are rarely joined, which copies
-_DECODE_LIMIT_BYTES: Final = 256 * 1024 * 1024
+_DECODE_LIMIT_BYTES: Final = 512 * 1024 * 1024
 _DECODE_ROWS: Final = 16_384
+_FEW_ROWS: Final = 2_000  # 512 MiB over 2,000 rows still makes batches of 256 KiB
 _HEADER_BYTES: Final = 32
 _I32_FIELD: Final = 0x15  # field id one above the last, type i32
 _DICTIONARY_PAGE: Final = 2
@@ -24,38 +26,49 @@ _DICTIONARY_PAGE: Final = 2
 
 @dataclass(frozen=True, kw_only=True)
 class GroupShape:
-    """Rows of a row group, and for the columns to be read their compressed and encoded bytes and the
-    longest value that an indirect encoding could repeat, bytes (0: none)."""
+    """Rows and encoded bytes of a row group, and a bound of its longest value in bytes."""
 
     n_rows: int
-    n_compressed: int
-    n_encoded: int
-    longest_repeated: int
+    n_bytes: int
+    longest: int
 
     @property
     def rows_at_once(self) -> int:
         """Rows of about `_DECODE_BYTES`, and below the limit even if all are the longest."""
-        average = max(1, self.n_encoded // max(1, self.n_rows))
-        n_rows = max(1, min(_DECODE_ROWS, _DECODE_BYTES // average))
-        if self.longest_repeated:
-            n_rows = max(1, min(n_rows, _DECODE_LIMIT_BYTES // self.longest_repeated))
-        return n_rows
+        average = max(1, self.n_bytes // max(1, self.n_rows))
+        return max(
+            1, min(_DECODE_ROWS, _DECODE_BYTES // average, _DECODE_LIMIT_BYTES // max(1, self.longest))
+        )
+
+    @property
+    def has_few_rows(self) -> bool:
+        """Whether the size of the row group is bound enough."""
+        return self.n_rows <= _FEW_ROWS
 
 
-def group_shape(group: Any, roots: set[str], handle: Any) -> GroupShape:
-    """The shape of the columns below `roots` in a row group (pyarrow `RowGroupMetaData`)."""
-    n_compressed = n_encoded = longest = 0
-    for i in range(group.num_columns):
-        column = group.column(i)
-        name = column.path_in_schema
-        if name not in roots and name.split(".")[0] not in roots:
-            continue
-        n_compressed += column.total_compressed_size
-        n_encoded += column.total_uncompressed_size
-        longest = max(longest, _longest_repeated(column, handle))
+def group_shape(parquet: Any, group: int) -> GroupShape:
+    """The shape of a row group of an open `pyarrow.parquet.ParquetFile`, from the footer."""
+    metadata = parquet.metadata.row_group(group)
     return GroupShape(
-        n_rows=group.num_rows, n_compressed=n_compressed, n_encoded=n_encoded, longest_repeated=longest
+        n_rows=metadata.num_rows, n_bytes=metadata.total_byte_size, longest=metadata.total_byte_size
     )
+
+
+def with_longest_value(
+    shape: GroupShape, parquet: Any, group: int, roots: set[str], handle: Any
+) -> GroupShape:
+    """The shape with a closer bound of the longest value that an encoding could repeat below `roots`.
+
+    Only after these columns of the row group were read: asking pyarrow for the metadata of a column chunk
+    whose footer is damaged ends the process, for the C++ exception is not caught there. Reading checks it.
+    """
+    metadata = parquet.metadata.row_group(group)
+    longest = 0
+    for i in range(len(parquet.schema)):
+        name = parquet.schema.column(i).path
+        if name in roots or name.split(".")[0] in roots:
+            longest = max(longest, _longest_repeated(metadata.column(i), handle))
+    return replace(shape, longest=longest)
 
 
 def _longest_repeated(column: Any, handle: Any) -> int:

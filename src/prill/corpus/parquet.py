@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from prill.corpus._row_group import GroupShape, group_shape
+from prill.corpus._row_group import group_shape, with_longest_value
 from prill.corpus._url import is_url
 from prill.corpus.batch import BadRow, Piece, text_bytes
 from prill.corpus.expansion import ExpansionGuard
@@ -90,14 +90,20 @@ def read_row_groups(
     with _opened(file, prefetch=is_url(file.found.address)) as (parquet, handle):
         guard = ExpansionGuard(path=file.path)
         n_before = sum(parquet.metadata.row_group(i).num_rows for i in range(start))
+        n_encoded = max(
+            1, sum(parquet.metadata.row_group(i).total_byte_size for i in range(parquet.num_row_groups))
+        )
         n_shard = 0
         for group in range(start, stop):
-            shape = group_shape(
-                parquet.metadata.row_group(group), {path[0] for path in wanted.values()}, handle
-            )
-            guard.expect(shape.n_compressed, shape.n_encoded)
+            shape = group_shape(parquet, group)
+            if not shape.has_few_rows:
+                next(_arrow_batches(parquet, file, group, wanted, 1), None)  # checks the columns' metadata
+                shape = with_longest_value(
+                    shape, parquet, group, {path[0] for path in wanted.values()}, handle
+                )
+            guard.expect(file.found.n_bytes * shape.n_bytes // n_encoded, shape.n_bytes)
             n_rows = 0
-            for arrow in _arrow_batches(parquet, file, group, wanted, shape):
+            for arrow in _arrow_batches(parquet, file, group, wanted, shape.rows_at_once):
                 piece = _piece(arrow, wanted, names, file, in_shard=n_shard, in_file=n_before)
                 n_rows += piece.n_rows
                 n_shard += piece.n_rows
@@ -140,19 +146,15 @@ def _parquet(handle: Any, *, whole_groups: bool, metadata: Any = None) -> Any:
 
 
 def _largest_group(metadata: Any) -> int:
-    """Compressed bytes of the largest row group, all columns."""
-    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
-    sizes = (sum(group.column(i).total_compressed_size for i in range(group.num_columns)) for group in groups)
-    return max(sizes, default=0)
+    """Encoded bytes of the largest row group, all columns."""
+    return max((metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)), default=0)
 
 
 def _arrow_batches(
-    parquet: Any, file: SourceFile, group: int, wanted: dict[str, tuple[str, ...]], shape: GroupShape
+    parquet: Any, file: SourceFile, group: int, wanted: dict[str, tuple[str, ...]], n_rows: int
 ) -> Iterator[pa.RecordBatch]:
     columns = sorted({".".join(path) for path in wanted.values()})
-    batches = parquet.iter_batches(
-        batch_size=shape.rows_at_once, row_groups=[group], columns=columns, use_threads=False
-    )
+    batches = parquet.iter_batches(batch_size=n_rows, row_groups=[group], columns=columns, use_threads=False)
     while True:
         try:
             batch = next(batches, None)
