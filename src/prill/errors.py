@@ -113,7 +113,11 @@ def near(name: str, known: Sequence[str]) -> str:
 def printable(text: str, *, limit: int = 200) -> str:
     """`text` with control characters escaped and cut to `limit`, safe for a terminal or a log."""
     shown = text if len(text) <= limit else text[: limit - 1] + "…"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in shown)
+    return "".join(c if c.isprintable() else _escaped(c) for c in shown)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "backslashreplace").decode()
 
 
 def _rebuild(cls: type[PrillError], problems: tuple[Problem, ...]) -> PrillError:

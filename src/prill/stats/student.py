@@ -73,7 +73,7 @@ def mixed_quantile(p: float, parts: Mixed) -> float:
 
 
 def mixed_p(t: float, parts: Mixed) -> float:
-    """The p-value that goes with `mixed_quantile`: the smallest two-sided level at which `t` is significant."""
+    """The p-value that goes with `mixed_quantile`: the smallest level at which `t` is significant."""
     if len(parts) == 1:
         return two_sided_p(t, parts[0][1])
     each = [two_sided_p(t, df) for share, df in parts if share > 0]
