@@ -2,8 +2,8 @@
 
 Logits exist for one chunk of tokens and are folded at once into the losses and, in training, into the
 gradients of the hidden states and of the head, so memory does not grow with tokens x vocabulary and nothing
-is computed twice. An accelerator takes all models of a stack at once; a CPU takes one after the other, so that
-a chunk of logits stays in its cache.
+is computed twice. An accelerator takes all models of a stack at once; a CPU takes one after the other, so
+that a chunk of logits stays in its cache.
 
 Axes: K models, N tokens (n in a chunk), d width, V vocabulary.
 Source: the idea of fusing, Wijmans et al. 2024, arXiv:2411.09009; the arithmetic here is plain.
