@@ -180,7 +180,7 @@ def test_the_size_of_a_dictionary_page_is_read_from_its_header(tmp_path: Path) -
 def test_rows_decoded_at_once_fall_with_the_longest_value() -> None:
     many = GroupShape(n_rows=10**6, n_bytes=10**7, longest=0)
     assert many.rows_at_once == 16_384
-    assert replace(many, longest=128 * 1024 * 1024).rows_at_once == 4
+    assert replace(many, longest=64 * 1024 * 1024).rows_at_once == 4
     assert replace(many, longest=2**40).rows_at_once == 1
 
 

@@ -228,3 +228,20 @@ def test_empty_files_hold_no_documents(tmp_path: Path) -> None:
         opened(tmp_path)
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "b.parquet")
     assert texts_of(opened(tmp_path)) == ["a"]
+
+
+def test_no_flipped_bit_of_the_footer_ends_the_process_or_loses_a_row_silently(tmp_path: Path) -> None:
+    """pyarrow ends the process when asked for the metadata of some damaged column chunks."""
+    texts = [f"document {i}" for i in range(2_500)]
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": texts, "n": texts}), path, write_page_checksum=True)
+    whole = path.read_bytes()
+    n_footer = int.from_bytes(whole[-8:-4], "little") + 8
+    n_errors = 0
+    for place in range(len(whole) - n_footer, len(whole), 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        try:
+            assert len(texts_of(opened(path))) == len(texts)
+        except DataError:
+            n_errors += 1
+    assert n_errors > 50

@@ -16,9 +16,9 @@ from typing import Any, Final
 __all__ = ["GroupShape", "dictionary_page_bytes", "group_shape", "with_longest_value"]
 
 _DECODE_BYTES: Final = 3 * 1024 * 1024  # below a batch, so that pieces are rarely joined, which copies
-_DECODE_LIMIT_BYTES: Final = 512 * 1024 * 1024
+_DECODE_LIMIT_BYTES: Final = 256 * 1024 * 1024
 _DECODE_ROWS: Final = 16_384
-_FEW_ROWS: Final = 2_000  # 512 MiB over 2,000 rows still makes batches of 256 KiB
+_FEW_ROWS: Final = 2_000  # 256 MiB over 2,000 rows still makes batches of 128 KiB
 _HEADER_BYTES: Final = 32
 _I32_FIELD: Final = 0x15  # field id one above the last, type i32
 _DICTIONARY_PAGE: Final = 2

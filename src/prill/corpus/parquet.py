@@ -96,12 +96,12 @@ def read_row_groups(
         n_shard = 0
         for group in range(start, stop):
             shape = group_shape(parquet, group)
+            guard.expect(file.found.n_bytes * shape.n_bytes // n_encoded, shape.n_bytes)
             if not shape.has_few_rows:
                 next(_arrow_batches(parquet, file, group, wanted, 1), None)  # checks the columns' metadata
                 shape = with_longest_value(
                     shape, parquet, group, {path[0] for path in wanted.values()}, handle
                 )
-            guard.expect(file.found.n_bytes * shape.n_bytes // n_encoded, shape.n_bytes)
             n_rows = 0
             for arrow in _arrow_batches(parquet, file, group, wanted, shape.rows_at_once):
                 piece = _piece(arrow, wanted, names, file, in_shard=n_shard, in_file=n_before)
