@@ -18,6 +18,7 @@ from prill.corpus.columns import read_columns
 from prill.corpus.tokenizer import load_tokenizer, train_bpe
 from prill.corpus.writers import write_parquet
 from prill.features.keyed import derive_seed
+from prill.features.ngrams import compile_kernels
 from prill.pipeline import pool
 from prill.pipeline.choose import PoolTables, WriteChoice
 from prill.pipeline.walk import Done, Kind, Walk
@@ -88,6 +89,8 @@ def prepare_pool(walk: Walk, targets: Mapping[str, Target], targets_done: Done) 
     recipe = walk.recipe
     spec = recipe.corpus
     kind: Kind = "threads" if all(shard.format == "parquet" for shard in walk.corpus.shards) else "processes"
+    if kind == "processes":
+        compile_kernels()  # once, so that workers load them from the cache
     read = walk.over_shards(
         "read",
         version=pool.READ_VERSION,

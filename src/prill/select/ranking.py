@@ -10,7 +10,6 @@ Legend: D documents of one shard's table.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from prill.errors import DataError
-from prill.features.keyed import keyed_gumbel, keyed_uniform
+from prill.features.keyed import derive_seed, keyed_gumbel, keyed_uniform
 from prill.select.policy import Policy
 
 __all__ = ["ALL", "Ranked", "rank", "score_key", "score_of_key", "tie_of_key"]
@@ -78,7 +77,7 @@ def rank(table: pa.Table, shard: int, policy: Policy, seed: int) -> Ranked:
     eligible = eligible & ~is_below
     order = np.where(eligible, score, 0.0)
     if policy.kind == "gumbel":
-        order = order / policy.temperature + keyed_gumbel(_derive(seed, "select.gumbel"), key)
+        order = order / policy.temperature + keyed_gumbel(derive_seed(seed, "select.gumbel"), key)
     strata, stratum = _strata(table, policy, shard)
     tokens, sizes = _counts(table, "n_tokens", shard), _counts(table, "n_bytes", shard)
     return Ranked(
@@ -86,7 +85,7 @@ def rank(table: pa.Table, shard: int, policy: Policy, seed: int) -> Ranked:
         row=row,
         score=score,
         score_key=score_key(order),
-        tie_key=keyed_uniform(_derive(seed, "select.tie"), key).view(np.uint64),
+        tie_key=keyed_uniform(derive_seed(seed, "select.tie"), key).view(np.uint64),
         units=np.stack([np.ones_like(tokens), tokens, sizes], axis=1),
         eligible=eligible,
         is_non_finite=is_non_finite,
@@ -165,8 +164,3 @@ def _stop_at_non_finite(
         where=f"shard {shard}, row {row[first]}",
         hint="repair the scores, or set `on_non_finite: exclude` to leave such documents out and count them",
     )
-
-
-def _derive(seed: int, use: str) -> int:
-    """A seed for one use: no two uses share their draws."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{use}".encode()).digest()[:8], "big")

@@ -9,12 +9,12 @@ Source: the branch layout of Hu et al. 2024, arXiv:2404.06395 (warm-up, stable, 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from prill.errors import RecipeError
+from prill.features.keyed import derive_seed
 from prill.study.arms import Arm, check_arms
 
 __all__ = ["Branch", "Run", "StudyPlan", "plan_trials"]
@@ -121,8 +121,8 @@ def plan_trials(
         Run(
             arm=arm.name,
             seed=seed,
-            init_seed=_derive(seed, "study.init"),
-            order_seed=_derive(seed, "study.order"),
+            init_seed=derive_seed(seed, "study.init"),
+            order_seed=derive_seed(seed, "study.order"),
             branches=_branches((*checkpoints, *further.get(arm.name, ())), step_tokens, decay_share),
         )
         for seed in sorted(seeds)
@@ -163,8 +163,3 @@ def _check(
             f"found {step_tokens} and {decay_share}",
             where="study",
         )
-
-
-def _derive(seed: int, use: str) -> int:
-    """A 63-bit seed for one use."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{use}".encode()).digest()[:8], "big") >> 1
