@@ -109,6 +109,4 @@ class WriteChoice:
 
 def read_choice(path: Path) -> pa.Table:
     """One shard's part of a choice, checksums verified."""
-    import pyarrow.parquet as pq
-
-    return pq.read_table(path, page_checksum_verification=True)
+    return read_columns(path, CHOICE_COLUMNS)

@@ -7,17 +7,17 @@ each seed. Each document that any trial reads is tokenised once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from prill.corpus.columns import read_columns
 from prill.corpus.corpus import Corpus
 from prill.corpus.packed import write_packed
-from prill.corpus.tokenizer import load_tokenizer
+from prill.corpus.tokenizer import TextTokenizer, load_tokenizer
 from prill.corpus.writers import write_parquet
 from prill.pipeline.choose import DrawTables, SubsetTables, draw
 from prill.study.pieces import Pieces
@@ -35,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One trial's data plan: `arm` and `seed` name it, `n_tokens` is what its longest branch reads."""
+    """One trial's data plan: `arm` and `seed` name it, `n_tokens` is how much text its rows come from."""
 
     arm: str
     seed: int
@@ -78,7 +78,7 @@ def _documents(sample: Sample, n_shards: int, longest: int) -> pa.Table:
 
 def read_samples(path: Path) -> pa.Table:
     """The documents of every sample."""
-    return pq.read_table(path, page_checksum_verification=True)
+    return read_columns(path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,28 +103,37 @@ class EncodeShard:
 
 
 def write_stream(
-    path: Path, samples: pa.Table, arm: str, seed: int, encoded: Sequence[pa.Table], eos: int
+    path: Path, samples: pa.Table, arm: str, seed: int, encoded: Sequence[pa.Table], tokenizer: TextTokenizer
 ) -> int:
-    """Write one trial's documents in training order; returns its tokens, end-of-document tokens included."""
+    """Write one trial's documents in order; returns their tokens, end-of-document tokens included."""
     is_ours = (samples["seed"].to_numpy() == seed) & (np.asarray(samples["arm"].to_pylist(), object) == arm)
     shard, row = samples["shard"].to_numpy()[is_ours], samples["row"].to_numpy()[is_ours]
-    documents = []
-    for s, r in zip(shard, row, strict=True):
-        place = int(np.searchsorted(encoded[s]["row"].to_numpy(), r))
-        documents.append(((int(s), int(r)), encoded[s]["tokens"][place].values.to_numpy()))
-    write_packed(path, documents, eos=eos)
-    return sum(len(tokens) + 1 for _, tokens in documents)
+    known = [part["row"].to_numpy() for part in encoded]
+    documents = (
+        ((int(s), int(r)), encoded[s]["tokens"][int(np.searchsorted(known[s], r))].values.to_numpy())
+        for s, r in zip(shard, row, strict=True)
+    )
+    return _pack(path, documents, tokenizer)
+
+
+def _pack(
+    path: Path, documents: Iterable[tuple[tuple[int, int], np.ndarray]], tokenizer: TextTokenizer
+) -> int:
+    return write_packed(
+        path,
+        documents,
+        eos=tokenizer.eos_id,
+        vocab_size=tokenizer.vocab_size,
+        tokenizer_sha256=tokenizer.sha256,
+    )
 
 
 def write_eval_set(
-    tokens_path: Path, pieces_path: Path, pieces: Pieces, tokenizer_json: bytes
+    tokens_path: Path, pieces_path: Path, pieces: Pieces, tokenizer: TextTokenizer
 ) -> dict[str, int]:
     """Write an evaluation set's pieces as packed tokens, and who owns each piece."""
-    tokenizer = load_tokenizer(tokenizer_json)
     encoded = tokenizer.encode_batch(pieces.texts)
-    write_packed(
-        tokens_path, (((0, number), tokens) for number, tokens in enumerate(encoded)), eos=tokenizer.eos_id
-    )
+    _pack(tokens_path, (((0, number), tokens) for number, tokens in enumerate(encoded)), tokenizer)
     write_parquet(pieces_path, pa.table({"document": pieces.document, "n_bytes": pieces.n_bytes}))
     return {
         "n_documents": len(np.unique(pieces.document)),

@@ -12,7 +12,6 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from prill.corpus.columns import read_columns
 from prill.corpus.tokenizer import load_tokenizer, train_bpe
@@ -321,4 +320,6 @@ def held_out_rest(walk: Walk, eligible_parts: list[Path]) -> pa.Array:
 
 def longest_document(token_parts: list[Path]) -> int:
     """Tokens of the longest document."""
-    return max(int(np.max(pq.read_table(p)["n_tokens"].to_numpy(), initial=0)) for p in token_parts)
+    return max(
+        int(np.max(read_columns(p, ["n_tokens"])["n_tokens"].to_numpy(), initial=0)) for p in token_parts
+    )

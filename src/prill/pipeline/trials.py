@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from prill.corpus.tokenizer import load_tokenizer
+from prill.corpus.columns import read_columns
+from prill.corpus.tokenizer import TextTokenizer, load_tokenizer
 from prill.features.keyed import derive_seed
 from prill.features.ngrams import hash_documents
 from prill.pipeline import proof
@@ -33,6 +33,9 @@ __all__ = ["Proof", "arm_name", "prove", "train_settings"]
 
 REST = "rest"
 POLL_S = 0.5
+SPREAD = 4
+"""A trial's rows are drawn from documents of this many times its tokens, where the choice holds them, so that
+they come from many documents and not from a few long ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +86,9 @@ def prove(walk: Walk, pool: Pool, targets: Mapping[str, Target], choices: Sequen
     spec = walk.recipe.trials
     assert spec is not None
     tokenizer_json = pool.tokenizer.path.read_bytes()
-    settings = train_settings(spec, load_tokenizer(tokenizer_json).vocab_size)
-    evals = _eval_sets(walk, pool, targets, spec, tokenizer_json)
+    tokenizer = load_tokenizer(tokenizer_json)
+    settings = train_settings(spec, tokenizer.vocab_size)
+    evals = _eval_sets(walk, pool, targets, spec, tokenizer)
     samples = _samples(walk, pool, choices, spec, settings)
     encoded = walk.over_shards(
         "encode",
@@ -94,7 +98,7 @@ def prove(walk: Walk, pool: Pool, targets: Mapping[str, Target], choices: Sequen
         work=lambda: proof.EncodeShard(corpus=walk.corpus, samples=samples.path, tokenizer=tokenizer_json),
         label="tokenise what trials read",
     )
-    streams = _streams(walk, samples, encoded, load_tokenizer(tokenizer_json).eos_id)
+    streams = _streams(walk, samples, encoded, tokenizer)
     return _trials(walk, spec, settings, streams, evals)
 
 
@@ -109,7 +113,7 @@ def control_tokens(spec: TrialSpec) -> tuple[int, ...]:
 
 
 def _eval_sets(
-    walk: Walk, pool: Pool, targets: Mapping[str, Target], spec: TrialSpec, tokenizer_json: bytes
+    walk: Walk, pool: Pool, targets: Mapping[str, Target], spec: TrialSpec, tokenizer: TextTokenizer
 ) -> dict[str, tuple[Path, Path, Done]]:
     counts = pool.counts
     bytes_per_token = counts["n_eligible_bytes"] / max(1, counts["n_tokens"])
@@ -130,9 +134,7 @@ def _eval_sets(
                 total_bytes=int(spec.eval_tokens * bytes_per_token),
                 seed=seed,
             )
-            accounts[name] = proof.write_eval_set(
-                paths[2 * number], paths[2 * number + 1], pieces, tokenizer_json
-            )
+            accounts[name] = proof.write_eval_set(paths[2 * number], paths[2 * number + 1], pieces, tokenizer)
         return accounts
 
     files = [f"{number:03d}.{kind}" for number in range(len(names)) for kind in ("tokens", "pieces.parquet")]
@@ -161,12 +163,12 @@ def _samples(
     for seed in range(spec.seeds):
         drawn = derive_seed(walk.recipe.seed, f"trial {seed}")
         tables = proof.sample_tables(parts, None, drawn)
-        longest_branch = max(control_tokens(spec))
-        plans.append(proof.Sample(arm=CONTROL, seed=seed, n_tokens=longest_branch, tables=tables))
+        n_tokens = SPREAD * max(control_tokens(spec))
+        plans.append(proof.Sample(arm=CONTROL, seed=seed, n_tokens=n_tokens, tables=tables))
         for choice in choices:
             tables = proof.sample_tables(parts, choice.parts, drawn)
             name = arm_name(choice.arm.label, choice.target)
-            plans.append(proof.Sample(arm=name, seed=seed, n_tokens=spec.tokens, tables=tables))
+            plans.append(proof.Sample(arm=name, seed=seed, n_tokens=SPREAD * spec.tokens, tables=tables))
     plans.sort(key=lambda plan: (plan.arm, plan.seed))
 
     def build(paths: list[Path]) -> Mapping[str, Any]:
@@ -185,14 +187,16 @@ def _samples(
     )
 
 
-def _streams(walk: Walk, samples: Done, encoded: Done, eos: int) -> dict[tuple[str, int], tuple[Path, Done]]:
+def _streams(
+    walk: Walk, samples: Done, encoded: Done, tokenizer: TextTokenizer
+) -> dict[tuple[str, int], tuple[Path, Done]]:
     table = proof.read_samples(samples.path)
     keys = sorted(set(zip(table["arm"].to_pylist(), table["seed"].to_pylist(), strict=True)))
 
     def build(paths: list[Path]) -> Mapping[str, Any]:
-        parts = [pq.read_table(path, page_checksum_verification=True) for path in encoded.parts]
+        parts = [read_columns(path) for path in encoded.parts]
         return {
-            f"{arm}/{seed}": proof.write_stream(path, table, arm, seed, parts, eos)
+            f"{arm}/{seed}": proof.write_stream(path, table, arm, seed, parts, tokenizer)
             for path, (arm, seed) in zip(paths, keys, strict=True)
         }
 
@@ -243,7 +247,7 @@ def _trials(
         record = step.finish(parts, {"n_trials": len(parts)})
     else:
         record = step.record
-    rows = pa.concat_tables(pq.read_table(part, page_checksum_verification=True) for part in parts)
+    rows = pa.concat_tables(read_columns(part) for part in parts)
     plans = [_plan(spec, settings, arm) for arm, _ in keys]
     return Proof(
         done=Done(record=record, parts=tuple(parts)),
@@ -281,7 +285,7 @@ def _train(
 
         def finished(position: int, _: Any) -> None:
             step.finish_part(todo[position][1])
-            finished_rows.append(pq.read_table(todo[position][1]))
+            finished_rows.append(read_columns(todo[position][1]))
             for sentence in _findings(pa.concat_tables(finished_rows)):
                 display.finding(sentence)
 

@@ -9,7 +9,6 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from prill.corpus.columns import read_columns
 from prill.corpus.corpus import Corpus
@@ -98,9 +97,7 @@ def _shown(values: dict[str, Any]) -> str:
 def _decision(stored: StoredRun, record: Record, shard: int, row: int) -> str:
     folder = stored.path / "steps" / f"{record.step}-{record.fingerprint[:12]}"
     audit = orjson.loads((folder / "audit.json").read_bytes())
-    rows = pq.read_table(folder / f"part-{shard:05d}.parquet", page_checksum_verification=True)[
-        "row"
-    ].to_numpy()
+    rows = read_columns(folder / f"part-{shard:05d}.parquet")["row"].to_numpy()
     verdict = "kept" if np.isin(row, rows) else "not kept"
     cuts = "; ".join(
         f"{stratum or 'the pool'}: {cut['cut']}" for stratum, cut in audit["strata"].items() if cut.get("cut")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from prill.corpus.columns import read_columns
 from prill.corpus.packed import open_packed
 from prill.corpus.writers import write_parquet
 
@@ -69,9 +70,11 @@ class TrialGroup:
 
 def run_group(item: tuple[TrialGroup, Path]) -> None:
     """Train and judge one group; writes its rows of results to the given path."""
+    from prill.lm.backend import keep_freed_memory
     from prill.lm.data import TokenStream
     from prill.lm.train import Run, train
 
+    keep_freed_memory()
     group, path = item
     settings = group.settings
     streams = [TokenStream.of(open_packed(run.stream), name=f"{run.arm}/{run.seed}") for run in group.runs]
@@ -110,9 +113,7 @@ def read_eval_set(files: EvalFiles) -> EvalSet:
 
 
 def _owners(files: EvalFiles) -> pa.Table:
-    import pyarrow.parquet as pq
-
-    return pq.read_table(files.pieces, page_checksum_verification=True)
+    return read_columns(files.pieces, ["document", "n_bytes"])
 
 
 def _rows(
