@@ -50,7 +50,8 @@ def main() -> None:
     asked = parser.parse_args()
     control = parse_amount(asked.control, unit="tokens")
     members = {
-        p.name.split(".")[0]: set(json.loads(p.read_text())) for p in asked.targets.glob("*.members.json")
+        p.name.split(".")[0]: set(json.loads(p.read_text())["pool_member_ids"])
+        for p in asked.targets.glob("*.members.json")
     }
     recipe = parse_recipe(_recipe(asked, sorted(members), control), name="bench")
     with (
