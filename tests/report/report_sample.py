@@ -1,14 +1,11 @@
 """A report with numbers like those of a real calibration study: four targets, random, DSIR and the truth.
 
-All draws come from generators seeded by name, so the sample is the same on every machine. Texts are
-machine-written unless the shared corpus is at hand (`PRILL_SHARED_DATA`).
+All draws come from generators seeded by name, so the sample is the same on every machine.
 """
 
 from __future__ import annotations
 
-import os
 import zlib
-from pathlib import Path
 
 import numpy as np
 
@@ -388,11 +385,4 @@ def _samples(kind: GroupKind, name: str, n_documents: int, rng: np.random.Genera
 
 
 def _texts(n: int, rng: np.random.Generator) -> list[str]:
-    folder = os.environ.get("PRILL_SHARED_DATA")
-    if folder and Path(folder).exists():
-        import pyarrow.parquet as pq
-
-        files = sorted(Path(folder, "corpus").glob("*.parquet"))
-        column = pq.read_table(files[int(rng.integers(len(files)))], columns=["text"]).column(0)
-        return [column[int(i)].as_py() for i in rng.integers(0, len(column), n)]
     return [" ".join(rng.choice(WORDS, int(rng.integers(80, 500)))).capitalize() + "." for _ in range(n)]
