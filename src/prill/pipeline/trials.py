@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 
 from prill.corpus.columns import read_columns
@@ -20,10 +15,12 @@ from prill.features.keyed import derive_seed
 from prill.features.ngrams import hash_documents
 from prill.pipeline import proof
 from prill.pipeline.steps import Choice, Pool, held_out_rest, longest_document
+from prill.pipeline.training import counters, stack_size, train_groups
 from prill.pipeline.walk import Done, Walk
 from prill.recipe.model import CONTROL, TrialSpec
+from prill.study.conclude import REST, target_set
 from prill.study.pieces import PIECES_VERSION, take_pieces
-from prill.study.trials import TRIALS_VERSION, EvalFiles, TrialGroup, TrialRun, bits_per_byte, run_group
+from prill.study.trials import TRIALS_VERSION, EvalFiles, TrialGroup, TrialRun
 from prill.targets.target import Target
 
 if TYPE_CHECKING:
@@ -31,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Proof", "arm_name", "prove", "train_settings"]
 
-REST = "rest"
-POLL_S = 0.5
 SPREAD = 4
 """A trial's rows are drawn from documents of this many times its tokens, where the choice holds them, so that
 they come from many documents and not from a few long ones."""
@@ -117,7 +112,7 @@ def _eval_sets(
 ) -> dict[str, tuple[Path, Path, Done]]:
     counts = pool.counts
     bytes_per_token = counts["n_eligible_bytes"] / max(1, counts["n_tokens"])
-    names = [*(f"target:{name}" for name in targets), REST]
+    names = [*(target_set(name) for name in targets), REST]
     seed = derive_seed(walk.recipe.seed, "pieces")
 
     def build(paths: list[Path]) -> Mapping[str, Any]:
@@ -221,42 +216,60 @@ def _trials(
     evals: Mapping[str, tuple[Path, Path, Done]],
 ) -> Proof:
     parents = [next(iter(streams.values()))[1], next(iter(evals.values()))[2]]
+    stack = stack_size(spec.stack, settings)
     step = walk.run.step(
         "trials",
         version=TRIALS_VERSION,
-        settings={"training": settings.as_record(), "stack": 1, "control_tokens": list(control_tokens(spec))},
+        settings={
+            "training": settings.as_record(),
+            "stack": stack,
+            "control_tokens": list(control_tokens(spec)),
+        },
         parents=[parent.record for parent in parents],
     )
-    keys = sorted(streams, key=lambda key: (key[1], key[0] != CONTROL, key[0]))
-    parts = [step.part(number) for number in range(len(keys))]
+    together = _together(streams, stack)
+    parts = [step.part(number) for number in range(len(together))]
     if step.record is None:
-        with _counters(len(keys)) as counters:
+        with counters(len(together)) as counter_paths:
             groups = [
                 TrialGroup(
-                    runs=(TrialRun(arm=arm, seed=seed, stream=streams[arm, seed][0]),),
-                    settings=_plan(spec, settings, arm),
-                    evals=_eval_files(arm, evals),
+                    runs=tuple(
+                        TrialRun(arm=arm, seed=seed, stream=streams[arm, seed][0]) for arm, seed in keys
+                    ),
+                    settings=_plan(spec, settings, keys[0][0]),
+                    evals=_eval_files(keys[0][0], evals),
                     checkpoints=step.folder / f"training-{number:05d}",
-                    counter=counters[number],
+                    counter=counter_paths[number],
                 )
-                for number, (arm, seed) in enumerate(keys)
+                for number, keys in enumerate(together)
             ]
-            _train(walk, step, groups, parts, counters)
-        for group in groups:
-            shutil.rmtree(group.checkpoints, ignore_errors=True)
-        record = step.finish(parts, {"n_trials": len(parts)})
+            train_groups(walk, step, groups, parts)
+        record = step.finish(parts, {"n_trials": len(streams)})
     else:
+        walk.progress.reused(f"train {len(streams)} proxies")
         record = step.record
-    rows = pa.concat_tables(read_columns(part) for part in parts)
-    plans = [_plan(spec, settings, arm) for arm, _ in keys]
+    plans = [_plan(spec, settings, arm) for arm, _ in streams]
     return Proof(
         done=Done(record=record, parts=tuple(parts)),
         settings=settings,
-        evals=rows,
-        n_trials=len(parts),
+        evals=pa.concat_tables(read_columns(part) for part in parts),
+        n_trials=len(streams),
         n_tokens=sum(plan.n_steps * plan.tokens_per_step for plan in plans),
         flops=float(sum(plan.flops for plan in plans)),
     )
+
+
+def _together(keys: Iterable[tuple[str, int]], stack: int) -> list[tuple[tuple[str, int], ...]]:
+    """Which trials train as one stack: seeds of one arm, at most `stack`; first seeds go first."""
+    by_arm: dict[str, list[tuple[str, int]]] = {}
+    for arm, seed in sorted(keys, key=lambda key: (key[0] != CONTROL, key)):
+        by_arm.setdefault(arm, []).append((arm, seed))
+    groups = [
+        tuple(found[start : start + stack])
+        for found in by_arm.values()
+        for start in range(0, len(found), stack)
+    ]
+    return sorted(groups, key=lambda group: group[0][1])
 
 
 def _plan(spec: TrialSpec, settings: TrainSettings, arm: str) -> TrainSettings:
@@ -267,82 +280,5 @@ def _plan(spec: TrialSpec, settings: TrainSettings, arm: str) -> TrainSettings:
 def _eval_files(arm: str, evals: Mapping[str, tuple[Path, Path, Done]]) -> tuple[EvalFiles, ...]:
     """The control is judged on every set, an arm on its own target's and on the rest."""
     own = arm.partition(":")[2]
-    names = [name for name in evals if arm == CONTROL or name in (REST, f"target:{own}")]
+    names = [name for name in evals if arm == CONTROL or name in (REST, target_set(own))]
     return tuple(EvalFiles(name=name, tokens=evals[name][0], pieces=evals[name][1]) for name in names)
-
-
-def _train(
-    walk: Walk, step: Any, groups: Sequence[TrialGroup], parts: Sequence[Path], counters: Sequence[Path]
-) -> None:
-    todo = [(group, part) for group, part in zip(groups, parts, strict=True) if not step.usable_part(part)]
-    totals = [group.settings.n_steps * group.settings.tokens_per_step for group in groups]
-    # the longest first, so that no worker waits long for the last one
-    todo.sort(key=lambda item: -totals[groups.index(item[0])])
-    label = f"train {len(groups)} proxies"
-    with walk.progress.step(label, sum(totals), "tokens") as display:
-        display.advance(sum(totals) - sum(totals[groups.index(group)] for group, _ in todo))
-        finished_rows: list[pa.Table] = []
-
-        def finished(position: int, _: Any) -> None:
-            step.finish_part(todo[position][1])
-            finished_rows.append(read_columns(todo[position][1]))
-            for sentence in _findings(pa.concat_tables(finished_rows)):
-                display.finding(sentence)
-
-        with _followed(display, counters):
-            walk.engine.map(
-                run_group,
-                todo,
-                kind="processes",
-                name="train",
-                on_result=finished,
-                label=lambda item: item[0].label,
-            )
-
-
-def _findings(rows: pa.Table) -> Iterator[str]:
-    """What the trials finished so far say of each target, in one line a target."""
-    for eval_set in sorted(set(rows["eval_set"].to_pylist()) - {REST}):
-        best = bits_per_byte(rows, eval_set)
-        final: dict[str, list[float]] = {}
-        for arm, seed, n_tokens, value in best:
-            is_last = n_tokens == max(t for a, s, t, _ in best if (a, s) == (arm, seed))
-            if is_last:
-                final.setdefault(arm.partition(":")[0], []).append(value)
-        if len(final) > 1:
-            means = ", ".join(
-                f"{arm} {np.mean(values):.3f} ({len(values)})" for arm, values in sorted(final.items())
-            )
-            yield f"{eval_set.partition(':')[2]}: bits per byte so far (trials): {means}"
-
-
-@contextmanager
-def _counters(n: int) -> Iterator[list[Path]]:
-    """Small files outside the run in which workers tell how far they are; they decide nothing."""
-    with tempfile.TemporaryDirectory(prefix="prill-") as folder:
-        paths = [Path(folder) / str(number) for number in range(n)]
-        for path in paths:
-            path.write_bytes(b"\0" * 8)
-        yield paths
-
-
-@contextmanager
-def _followed(display: Any, counters: Sequence[Path]) -> Iterator[None]:
-    """Advance the display as the workers' counters grow."""
-    maps = [np.memmap(path, np.int64, "r", shape=(1,)) for path in counters]
-    stop = threading.Event()
-
-    def follow() -> None:
-        seen = 0
-        while not stop.wait(POLL_S):
-            now = sum(int(m[0]) for m in maps)
-            display.advance(max(0, now - seen))
-            seen = max(seen, now)
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()

@@ -99,6 +99,9 @@ class TrialSpec(_Model):
     eval_tokens: Tokens = Field(
         24_000, description="About how many held-out tokens each evaluation set gives."
     )
+    stack: int | None = Field(
+        None, ge=1, le=256, description="Seeds that train as one model; null: 1 on a processor, 16 on a GPU."
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
         description="Arithmetic of the matrix products; auto takes bf16 where the processor gains from it.",

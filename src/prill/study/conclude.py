@@ -26,7 +26,7 @@ from prill.study.matching import Compute, Ledger, Matching, account, match
 from prill.study.verdict import Verdict, judge
 from prill.study.words import detail_sentences, matching_sentence, verdict_sentence
 
-__all__ = ["CONCLUDE_VERSION", "MARGIN_BPB", "Comparison", "Conclusion", "conclude", "target_set"]
+__all__ = ["CONCLUDE_VERSION", "MARGIN_BPB", "REST", "Comparison", "Conclusion", "conclude", "target_set"]
 
 CONCLUDE_VERSION = 1
 """Version of the rules below; it changes whenever a number or a verdict changes."""
