@@ -2,8 +2,8 @@
 
     python bench/resume.py RECIPE OUTPUT [--kills 5] [--seed 0]
 
-Runs the recipe into OUTPUT/one, OUTPUT/two and OUTPUT/killed, compares the SHA-256 of every file that is not a
-log or a lock, and prints what differs. The moments of the kills are drawn over the time of the first run.
+Runs the recipe into OUTPUT/one, OUTPUT/two and OUTPUT/killed, compares the SHA-256 of every file that is no
+log or lock, and prints what differs. The moments of the kills are drawn over the time of the first run.
 """
 
 from __future__ import annotations

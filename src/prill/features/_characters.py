@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prill.features._jit import inlined, kernel, load64
+from prill.features._vector_kernel import STEP, other_mask
 
 __all__ = ["character_table", "find_special"]
 
@@ -60,6 +61,9 @@ def find_special(offsets: NDArray[np.int64], data: NDArray[np.uint8], special_D:
         i, stop = offsets[d], offsets[d + 1]
         hits = np.uint64(0)
         while i + 9 <= stop:
+            if i + STEP <= stop and other_mask(data, i) == 0:
+                i += STEP
+                continue
             lead = load64(data, i)
             if lead & _HIGH != 0:
                 second = load64(data, i + 1)

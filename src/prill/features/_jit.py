@@ -2,8 +2,8 @@
 
 Kernels release the GIL and are cached on disk, so that only the first run on a machine compiles. They see
 plain arrays: `load64` and `store64` move eight bytes from or to any byte position (little-endian, as every
-machine that numba supports), `trailing_zeros` finds the lowest set bit, `swap_bytes`
-reverses eight bytes, `prefetch` starts to load a cache line that is needed soon, `match_line`
+machine that numba supports), `trailing_zeros` finds the lowest set bit, `set_bits` counts them,
+`swap_bytes` reverses eight bytes, `prefetch` starts to load a cache line that is needed soon, `match_line`
 compares eight words at once, `fold` multiplies to 128 bits and folds them to 64.
 """
 
@@ -27,6 +27,7 @@ __all__ = [
     "load64",
     "match_line",
     "prefetch",
+    "set_bits",
     "store64",
     "swap_bytes",
     "trailing_zeros",
@@ -89,6 +90,15 @@ def _trailing_zeros(typingctx: Any, value: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), codegen
+
+
+def _set_bits(typingctx: Any, value: Any) -> Any:
+    """Number of set bits."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
 
     return types.int64(types.uint64), codegen
 
@@ -161,5 +171,6 @@ load64: Any = intrinsic(_load64)
 store64: Any = intrinsic(_store64)
 match_line: Any = intrinsic(_match_line)
 prefetch: Any = intrinsic(_prefetch)
+set_bits: Any = intrinsic(_set_bits)
 swap_bytes: Any = intrinsic(_swap_bytes)
 trailing_zeros: Any = intrinsic(_trailing_zeros)

@@ -55,8 +55,8 @@ def _learn(
 @inlined
 def _join(
     low: NDArray[np.uint8],
-    starts: NDArray[np.int64],
-    ends: NDArray[np.int64],
+    starts: NDArray[np.uint32],
+    ends: NDArray[np.uint32],
     first: int,
     last: int,
     message: NDArray[np.uint8],
@@ -67,9 +67,11 @@ def _join(
         if t > first:
             message[at] = 32
             at += 1
-        for i in range(0, ends[t] - starts[t], 8):
-            store64(message, at + i, load64(low, starts[t] + i))
-        at += ends[t] - starts[t]
+        start = np.int64(starts[t])
+        n_bytes = np.int64(ends[t]) - start
+        for i in range(0, n_bytes, 8):
+            store64(message, at + i, load64(low, start + i))
+        at += n_bytes
     return at
 
 
@@ -77,7 +79,7 @@ def _join(
 def reference_buckets(
     hashes: NDArray[np.uint64],
     n_features: int,
-    bounds: tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64], int, int, int],
+    bounds: tuple[NDArray[np.uint8], NDArray[np.uint32], NDArray[np.uint32], int, int, int],
     n_buckets: np.uint64,
     memo: NDArray[np.uint64],
     buckets: NDArray[np.uint32],
@@ -111,7 +113,7 @@ def reference_buckets(
             if found != 0:
                 buckets[i] = found - np.uint64(1)
             else:
-                n_bytes = ends[t] - starts[t - k] + k
+                n_bytes = np.int64(ends[t]) - np.int64(starts[t - k]) + k
                 if n_bytes <= LANE_BYTES:
                     fill_lane(short, _join(low, starts, ends, t - k, t, short), n_waiting, blocks)
                     waiting[n_waiting] = i

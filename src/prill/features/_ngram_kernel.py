@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from prill.features._jit import fold, inlined, kernel, load64
 from prill.features._memo_kernel import reference_buckets
-from prill.features._text_kernel import PADDING, SPACE, find_tokens, normalise
+from prill.features._text_kernel import PADDING, SPACE, class_of, find_tokens, normalise
 
 __all__ = ["scan"]
 
@@ -32,21 +32,30 @@ _MIX_B = np.uint64(0x94D049BB133111EB)
 @inlined
 def _hash_tokens(
     low: NDArray[np.uint8],
-    starts: NDArray[np.int64],
-    ends: NDArray[np.int64],
+    starts: NDArray[np.uint32],
+    ends: NDArray[np.uint32],
     first: int,
     n_tokens: int,
     hashes: NDArray[np.uint64],
 ) -> None:
-    """64-bit hash of tokens first..n_tokens-1: eight bytes a step, the last step padded with zeros."""
+    """64-bit hash of tokens first..n_tokens-1: eight bytes a step, the last step padded with zeros.
+
+    Tokens of up to sixteen bytes take both steps, and a mask says whether the first counts: how long the
+    next word is cannot be foreseen, and a missed branch costs more than a multiplication.
+    """
     for t in range(first, n_tokens):
-        s, n = starts[t], ends[t] - starts[t]
+        s = np.int64(starts[t])
+        n = np.int64(ends[t]) - s
         h = _SEED ^ (np.uint64(n) * _LENGTH)
-        while n > 8:
+        while n > 16:
             h = fold(h ^ load64(low, s), _MIX_A)
             s += 8
             n -= 8
-        hashes[t] = fold(h ^ (load64(low, s) & (_ALL >> np.uint64(64 - 8 * n))), _MIX_A)
+        two = np.uint64(np.int64(8 - n) >> 63)
+        h ^= two & (h ^ fold(h ^ load64(low, s), _MIX_A))
+        step = np.int64(two & np.uint64(8))
+        n -= step
+        hashes[t] = fold(h ^ (load64(low, s + step) & (_ALL >> np.uint64(64 - 8 * n))), _MIX_A)
 
 
 @inlined
@@ -97,8 +106,8 @@ def _fast_buckets(
 @inlined
 def _carry(
     low: NDArray[np.uint8],
-    starts: NDArray[np.int64],
-    ends: NDArray[np.int64],
+    starts: NDArray[np.uint32],
+    ends: NDArray[np.uint32],
     tokens: NDArray[np.uint64],
     first: int,
     n_tokens: int,
@@ -109,11 +118,13 @@ def _carry(
     """
     at = 0
     for t in range(first, n_tokens):
-        start, n_bytes = starts[t], ends[t] - starts[t]
+        start = np.int64(starts[t])
+        n_bytes = np.int64(ends[t]) - start
         if start != at:
             for i in range(n_bytes):
                 low[at + i] = low[start + i]
-        starts[t - first], ends[t - first], tokens[t - first] = at, at + n_bytes, tokens[t]
+        starts[t - first], ends[t - first] = np.uint32(at), np.uint32(at + n_bytes)
+        tokens[t - first] = tokens[t]
         at += n_bytes
     return at
 
@@ -190,8 +201,8 @@ def scan(
         sums_DK, n_features_D: results, zero on entry.
     """
     room = 2 * _CHUNK_BYTES + n + PADDING
-    low, cls = np.empty(2 * room, np.uint8), np.empty(room, np.uint8)
-    starts, ends = np.empty(room, np.int64), np.empty(room, np.int64)
+    low, others = np.empty(2 * room, np.uint8), np.empty((2, room // 64 + 2), np.uint64)
+    starts, ends = np.empty(room, np.uint32), np.empty(room, np.uint32)
     tokens, hashes = np.empty(room, np.uint64), np.empty(room * n, np.uint64)
     buckets, window = np.empty(room * n, np.uint32), np.zeros(n, np.uint64)
     for place in range(places.shape[0]):
@@ -202,10 +213,10 @@ def scan(
             cut = _cut(data, i, stop)
             if n_held + room > low.shape[0]:
                 low = _grown(low, n_held, 2 * (n_held + room))
-            n_new = normalise(data, i, cut, characters, low, cls, n_held)
+            n_new = normalise(data, i, cut, characters, low, n_held, others)
             i = cut
-            n_tokens = find_tokens(cls, n_new, last, n_held, starts, ends, n_context, n_unfinished)
-            last = cls[n_new - 1]
+            n_tokens = find_tokens(low, n_new, last, n_held, others, starts, ends, n_context, n_unfinished)
+            last = class_of(low, n_held, others, n_new - 1)
             n_unfinished = 1 if i < stop and last != SPACE else 0
             n_whole = n_tokens - n_unfinished
             _hash_tokens(low, starts, ends, n_context, n_whole, tokens)

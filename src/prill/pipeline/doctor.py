@@ -9,6 +9,8 @@ import platform
 import shutil
 from pathlib import Path
 
+from prill import __version__
+
 __all__ = ["examine"]
 
 _EXTRAS = {
@@ -38,8 +40,8 @@ def _machine() -> list[str]:
 
 
 def _packages() -> list[str]:
-    names = ("prill", "pyarrow", "numpy", "numba", "tokenizers", "pydantic")
-    return [f"{name:<10} {_version(name)}" for name in names]
+    names = ("pyarrow", "numpy", "numba", "tokenizers", "pydantic")
+    return [f"{'prill':<10} {__version__}", *(f"{name:<10} {_version(name)}" for name in names)]
 
 
 def _extras() -> list[str]:

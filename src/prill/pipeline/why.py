@@ -18,6 +18,8 @@ from prill.pipeline.pool import COPY
 from prill.recipe.load import load_recipe
 from prill.run.directory import StoredRun, read_run
 from prill.run.record import Record
+from prill.select.policy import Policy
+from prill.select.ranking import ordered
 
 __all__ = ["explain", "locate"]
 
@@ -102,9 +104,22 @@ def _decision(stored: StoredRun, record: Record, shard: int, row: int) -> str:
     cuts = "; ".join(
         f"{stratum or 'the pool'}: {cut['cut']}" for stratum, cut in audit["strata"].items() if cut.get("cut")
     )
-    target = record.settings["target"]
-    line = cuts or "everything fits"
-    return f"target     {printable(target)}: {verdict} (the line: {line}; budget {audit['budget']})"
+    target, policy = record.settings["target"], Policy.model_validate(audit["policy"])
+    line = f"{verdict}; the line for {cuts}" if cuts else f"{verdict}; everything fits"
+    if policy.kind == "gumbel":
+        line += f"; here {_noisy(stored, record, shard, row, policy, audit['seed']):.6g}"
+    return f"target     {printable(target)}: {line}; budget {audit['budget']}"
+
+
+def _noisy(stored: StoredRun, record: Record, shard: int, row: int, policy: Policy, seed: int) -> float:
+    """The document's score with its sampling noise, as the policy sorted it."""
+    score_step = next(
+        r for r in stored.records if r.fingerprint in record.parents.values() and r.step.startswith("score-")
+    )
+    (read,) = stored.named("read")
+    score = _row(stored.path / score_step.outputs[shard].path, row)[record.settings["target"]]
+    key = _row(stored.path / read.outputs[shard].path, row)["hash_low"]
+    return float(ordered(np.array([score]), np.array([key], np.uint64), policy, seed)[0])
 
 
 def _first_copy(stored: StoredRun, shard: int, row: int, reason: str) -> str:

@@ -20,7 +20,7 @@ from prill.errors import DataError
 from prill.features.keyed import derive_seed, keyed_gumbel, keyed_uniform
 from prill.select.policy import Policy
 
-__all__ = ["ALL", "Ranked", "rank", "score_key", "score_of_key", "tie_of_key"]
+__all__ = ["ALL", "Ranked", "ordered", "rank", "score_key", "score_of_key", "tie_of_key"]
 
 ALL = ""
 """Name of the single stratum when the policy has none."""
@@ -75,9 +75,7 @@ def rank(table: pa.Table, shard: int, policy: Policy, seed: int) -> Ranked:
         np.where(eligible, score, 0.0) < (-np.inf if policy.threshold is None else policy.threshold)
     )
     eligible = eligible & ~is_below
-    order = np.where(eligible, score, 0.0)
-    if policy.kind == "gumbel":
-        order = order / policy.temperature + keyed_gumbel(derive_seed(seed, "select.gumbel"), key)
+    order = ordered(np.where(eligible, score, 0.0), key, policy, seed)
     strata, stratum = _strata(table, policy, shard)
     tokens, sizes = _counts(table, "n_tokens", shard), _counts(table, "n_bytes", shard)
     return Ranked(
@@ -93,6 +91,15 @@ def rank(table: pa.Table, shard: int, policy: Policy, seed: int) -> Ranked:
         strata=strata,
         stratum=stratum,
     )
+
+
+def ordered(
+    score: NDArray[np.float64], key: NDArray[np.uint64], policy: Policy, seed: int
+) -> NDArray[np.float64]:
+    """What the policy sorts by: the score, or score / temperature + keyed Gumbel noise."""
+    if policy.kind != "gumbel":
+        return score
+    return np.asarray(score / policy.temperature + keyed_gumbel(derive_seed(seed, "select.gumbel"), key))
 
 
 def score_key(score: NDArray[np.float64]) -> NDArray[np.uint64]:
