@@ -28,7 +28,9 @@ bench: .venv/.dev
 	$(BIN)/python bench/stacked.py
 
 docs: .venv/.dev
-	$(BIN)/python docs/make_screenshot.py
+	$(BIN)/python docs/make_reference.py
+	$(BIN)/prill demo --quiet
+	$(BIN)/python docs/make_screenshot.py prill-demo/run/report.html
 
 clean:
 	rm -rf .venv

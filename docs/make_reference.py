@@ -1,0 +1,72 @@
+"""Writes docs/recipe.md and docs/methods.md from the code, so that they cannot drift from it.
+
+python docs/make_reference.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prill.methods.registry import describe, list_methods
+from prill.recipe import json_schema
+
+HERE = Path(__file__).parent
+
+
+def recipe_page() -> str:
+    """Every field of a recipe with its type, default and sentence."""
+    schema = json_schema()
+    lines = [
+        "# The recipe, field by field",
+        "",
+        "Made from the code by `make docs`. Unknown keys are refused; paths are relative to the recipe's folder;",
+        "amounts may be written `500k`, `2M tokens`, `20 MB`. `prill schema` prints the same as JSON Schema.",
+    ]
+    sections = {"": schema, **{name: schema["$defs"][name] for name in sorted(schema["$defs"])}}
+    for name, model in sections.items():
+        lines += ["", f"## {name or 'Recipe'}", ""]
+        lines += [model["description"].split("\n")[0], ""] if model.get("description") else []
+        lines += ["| field | type | default | meaning |", "| --- | --- | --- | --- |"]
+        lines += [_row(field, told, model) for field, told in model["properties"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def methods_page() -> str:
+    """The page of every method."""
+    lines = ["# Methods", "", "Made from the code by `make docs`; `prill methods NAME` prints one."]
+    for name in list_methods():
+        lines += ["", f"## {name}", "", "```", describe(name), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _row(name: str, field: dict[str, Any], model: dict[str, Any]) -> str:
+    is_required = name in model.get("required", ())
+    default = "required" if is_required else f"`{_plain(field.get('default', '…'))}`"
+    meaning = field.get("description", "").replace("|", "\\|")
+    return f"| `{name}` | {_kind(field)} | {default} | {meaning} |"
+
+
+def _plain(value: object) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _kind(field: dict[str, Any]) -> str:
+    if "$ref" in field:
+        name = field["$ref"].rsplit("/", 1)[-1]
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in field:
+        return " or ".join(dict.fromkeys(_kind(part) for part in field["anyOf"]))
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    if field.get("type") == "array":
+        return f"list of {_kind(field.get('items', {}))}"
+    if "additionalProperties" in field and field["additionalProperties"] is not True:
+        inner = field["additionalProperties"]
+        return f"names to {_kind(inner)}" if inner else field.get("title", "mapping")
+    return str(field.get("type", "any"))
+
+
+if __name__ == "__main__":
+    (HERE / "recipe.md").write_text(recipe_page(), encoding="utf-8")
+    (HERE / "methods.md").write_text(methods_page(), encoding="utf-8")
