@@ -20,8 +20,8 @@ def recipe_page() -> str:
     lines = [
         "# The recipe, field by field",
         "",
-        "Made from the code by `make docs`. Unknown keys are refused; paths are relative to the recipe's folder;",
-        "amounts may be written `500k`, `2M tokens`, `20 MB`. `prill schema` prints the same as JSON Schema.",
+        "Made from the code by `make docs`. Unknown keys are refused. Paths start from the recipe's folder.",
+        "Amounts may be written `500k`, `2M tokens`, `20 MB`. `prill schema` prints the same as JSON Schema.",
     ]
     sections = {"": schema, **{name: schema["$defs"][name] for name in sorted(schema["$defs"])}}
     for name, model in sections.items():
