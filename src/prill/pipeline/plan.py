@@ -74,8 +74,7 @@ def plan_recipe(path: Path, *, n_workers: int | None) -> str:
         else "proof      none (trials: null)",
         f"disk       about {found.disk_bytes / 1e6:,.0f} MB in {recipe.output}",
         f"memory     about {found.memory_bytes / 1e9:.1f} GB",
-        f"time       about {_duration(found.prepare_s + found.train_s)} with {workers} workers "
-        f"({_duration(found.prepare_s)} to prepare and choose, {_duration(found.train_s)} to train)",
+        f"time       about {_duration(found.prepare_s + found.train_s)} with {workers} workers{_parts(found)}",
     ]
     return "\n".join(lines)
 
@@ -178,6 +177,12 @@ def _probe(corpus: Corpus) -> tuple[int, int]:
     stored = sum(shard.n_bytes for shard in corpus.shards)
     n_documents = known if known is not None else round(stored * n_rows / max(1, n_stored))
     return n_documents, round(n_documents * n_text / max(1, n_rows))
+
+
+def _parts(found: Estimate) -> str:
+    if not found.n_trials:
+        return ""
+    return f" ({_duration(found.prepare_s)} to prepare and choose, {_duration(found.train_s)} to train)"
 
 
 def _duration(seconds: float) -> str:
