@@ -1,9 +1,10 @@
 """What Python knows about every code point, as one table that kernels can read.
 
-Entry = lower case of the code point (bits 0-20) and, in bits 24-31, the class byte of that lower case:
-0x80 for `\\w`, 0x40 for `\\s`, 0 otherwise. Built from `re` and `str.lower` themselves, so it follows the
-Unicode version of the interpreter. Two characters do not fit one entry: `İ` lowers to two code points, and
-capital sigma lowers by its neighbours; documents with one of them are lowered by Python beforehand.
+Entry = UTF-8 of the code point's lower case (bits 0-31, the first byte lowest), its number of bytes (bits
+32-34) and, in bits 40-47, its class byte: 0x80 for `\\w`, 0x40 for `\\s`, 0 otherwise. Built from `re` and
+`str.lower` themselves, so it follows the Unicode version of the interpreter. Two characters do not fit one
+entry: `İ` lowers to two code points, and capital sigma lowers by its neighbours; documents with one of them
+are found by `is_special` and lowered by Python.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from prill.features._jit import inlined, kernel, load64
+from prill.features._jit import inlined, load64
 from prill.features._vector_kernel import STEP, other_mask
 
-__all__ = ["character_table", "find_special"]
+__all__ = ["character_table", "is_special"]
 
 _N_CODE_POINTS = 0x110000
 _BLOCK = 256
@@ -26,9 +27,9 @@ _HIGH = np.uint64(0x8080808080808080)
 
 
 @functools.cache
-def character_table() -> NDArray[np.int32]:
-    """Lower case and class of every code point: int32, shape (0x110000,); built in about 0.1 s."""
-    lower = np.arange(_N_CODE_POINTS, dtype=np.int32)
+def character_table() -> NDArray[np.uint64]:
+    """UTF-8, length and class of every code point's lower case: uint64, shape (0x110000,), in about 0.1 s."""
+    lower = np.arange(_N_CODE_POINTS, dtype=np.uint64)
     for first in range(0, _N_CODE_POINTS, _BLOCK):
         block = "".join(map(chr, range(first, first + _BLOCK)))
         if block.lower() != block:
@@ -36,14 +37,26 @@ def character_table() -> NDArray[np.int32]:
                 lowered = character.lower()
                 if len(lowered) == 1:
                     lower[first + i] = ord(lowered)
-    flags = np.zeros(_N_CODE_POINTS, dtype=np.int32)
+    flags = np.zeros(_N_CODE_POINTS, dtype=np.uint64)
     everything = "".join(map(chr, range(_N_CODE_POINTS)))
     for pattern, flag in ((r"\w+", 0x80), (r"\s+", 0x40)):
         for match in re.finditer(pattern, everything):
             flags[match.start() : match.end()] = flag
-    table = lower | (flags[lower] << 24)
+    table = _utf8(lower) | (flags[lower] << np.uint64(40))
     table.setflags(write=False)
     return table
+
+
+def _utf8(codes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Bytes (bits 0-31) and their number (bits 32-34) of code points, surrogates included."""
+    tails = [0x80 | ((codes >> np.uint64(6 * k)) & np.uint64(0x3F)) for k in range(3)]
+    two = 0xC0 | (codes >> np.uint64(6)) | (tails[0] << np.uint64(8))
+    three = 0xE0 | (codes >> np.uint64(12)) | (tails[1] << np.uint64(8)) | (tails[0] << np.uint64(16))
+    four = 0xF0 | (codes >> np.uint64(18)) | (tails[2] << np.uint64(8))
+    four = four | (tails[1] << np.uint64(16)) | (tails[0] << np.uint64(24))
+    n_bytes = [np.uint64(n << 32) for n in (1, 2, 3, 4)]
+    sizes = [codes < 0x80, codes < 0x800, codes < 0x10000]
+    return np.select(sizes, [codes | n_bytes[0], two | n_bytes[1], three | n_bytes[2]], four | n_bytes[3])
 
 
 @inlined
@@ -53,27 +66,21 @@ def _equal(word: np.uint64, byte: int) -> np.uint64:
     return ~(((x & ~_HIGH) + ~_HIGH) | x) & _HIGH
 
 
-@kernel
-def find_special(offsets: NDArray[np.int64], data: NDArray[np.uint8], special_D: NDArray[np.bool_]) -> int:
-    """Mark documents that hold U+0130 (C4 B0) or U+03A3 (CE A3); their number."""
-    n_special = 0
-    for d in range(offsets.shape[0] - 1):
-        i, stop = offsets[d], offsets[d + 1]
-        hits = np.uint64(0)
-        while i + 9 <= stop:
-            if i + STEP <= stop and other_mask(data, i) == 0:
-                i += STEP
-                continue
-            lead = load64(data, i)
-            if lead & _HIGH != 0:
-                second = load64(data, i + 1)
-                hits |= (_equal(lead, 0xC4) & _equal(second, 0xB0)) | (
-                    _equal(lead, 0xCE) & _equal(second, 0xA3)
-                )
+@inlined
+def is_special(data: NDArray[np.uint8], start: int, stop: int) -> bool:
+    """Whether data[start:stop] holds U+0130 (C4 B0) or U+03A3 (CE A3)."""
+    i = start
+    hits = np.uint64(0)
+    while i + 9 <= stop:
+        if i + STEP <= stop and other_mask(data, i) == 0:
+            i += STEP
+            continue
+        end = min(i + STEP, stop - 8)
+        while i < end:
+            lead, second = load64(data, i), load64(data, i + 1)
+            hits |= (_equal(lead, 0xC4) & _equal(second, 0xB0)) | (_equal(lead, 0xCE) & _equal(second, 0xA3))
             i += 8
-        found = hits != 0
-        for j in range(i, stop - 1):
-            found |= (data[j] == 0xC4 and data[j + 1] == 0xB0) or (data[j] == 0xCE and data[j + 1] == 0xA3)
-        special_D[d] = found
-        n_special += found
-    return n_special
+    found = hits != 0
+    for j in range(i, stop - 1):
+        found |= (data[j] == 0xC4 and data[j + 1] == 0xB0) or (data[j] == 0xCE and data[j + 1] == 0xA3)
+    return found

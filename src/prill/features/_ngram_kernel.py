@@ -14,9 +14,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from prill.features._characters import is_special
 from prill.features._jit import fold, inlined, kernel, load64
 from prill.features._memo_kernel import reference_buckets
-from prill.features._text_kernel import PADDING, SPACE, class_of, find_tokens, normalise
+from prill.features._text_kernel import PADDING, SPACE, class_at, find_tokens, normalise
 
 __all__ = ["scan"]
 
@@ -93,6 +94,25 @@ def _hash_ngrams(
                 hashes[at] = window[k]
                 at += 1
     return at
+
+
+@inlined
+def _pair_buckets(
+    tokens: NDArray[np.uint64], first: int, n_tokens: int, n_buckets: np.uint64, buckets: NDArray[np.uint32]
+) -> int:
+    """`_hash_ngrams` for n = 2, the usual case, and `_fast_buckets` in one loop; the number of features."""
+    half = np.uint64(32)
+    if n_tokens <= first:
+        return 0
+    at = 0
+    if first == 0:
+        buckets[0] = ((tokens[0] >> half) * n_buckets) >> half
+        at, first = 1, 1
+    for t in range(first, n_tokens):
+        pair = fold(tokens[t - 1] ^ _LENGTH, tokens[t] ^ _MIX_B)
+        buckets[at + 2 * (t - first)] = ((tokens[t] >> half) * n_buckets) >> half
+        buckets[at + 2 * (t - first) + 1] = ((pair >> half) * n_buckets) >> half
+    return at + 2 * (n_tokens - first)
 
 
 @inlined
@@ -179,9 +199,8 @@ def _grown(array: NDArray[np.uint8], n_kept: int, capacity: int) -> NDArray[np.u
 def scan(
     offsets: NDArray[np.int64],
     data: NDArray[np.uint8],
-    places: NDArray[np.int64],
     rows: NDArray[np.int64],
-    characters: NDArray[np.int32],
+    characters: NDArray[np.uint64],
     n: int,
     n_buckets: int,
     memo: NDArray[np.uint64],
@@ -189,41 +208,48 @@ def scan(
     table_BK: NDArray[np.float64],
     sums_DK: NDArray[np.float64],
     n_features_D: NDArray[np.int64],
+    special_D: NDArray[np.bool_],
 ) -> None:
-    """One pass over documents data[offsets[p]:offsets[p + 1]] for p in `places`.
+    """One pass over documents data[offsets[p]:offsets[p + 1]].
 
     Args:
-        places, rows: which documents to read, and the row of the results that each one goes to.
+        rows: the row of the results that each document goes to.
         characters: lower case and class of every code point (`_characters`).
         memo: sha256 buckets seen so far (`_memo_kernel`); empty for the fast family.
         counts_B: bucket counts to add to; empty: do not count.
         table_BK: values to sum for K targets, row by bucket; no rows: do not sum.
         sums_DK, n_features_D: results, zero on entry.
+        special_D: becomes true for documents that were passed over, because Python must lower them.
     """
     room = 2 * _CHUNK_BYTES + n + PADDING
-    low, others = np.empty(2 * room, np.uint8), np.empty((2, room // 64 + 2), np.uint64)
+    low, classes = np.empty(2 * room, np.uint8), np.empty(room, np.uint8)
     starts, ends = np.empty(room, np.uint32), np.empty(room, np.uint32)
     tokens, hashes = np.empty(room, np.uint64), np.empty(room * n, np.uint64)
     buckets, window = np.empty(room * n, np.uint32), np.zeros(n, np.uint64)
-    for place in range(places.shape[0]):
-        d = rows[place]
-        i, stop = offsets[places[place]], offsets[places[place] + 1]
+    for p in range(rows.shape[0]):
+        d, i, stop = rows[p], offsets[p], offsets[p + 1]
+        special_D[d] = is_special(data, i, stop)
+        if special_D[d]:
+            continue
         n_held, n_context, n_unfinished, last = 0, 0, 0, SPACE
         while i < stop:
             cut = _cut(data, i, stop)
             if n_held + room > low.shape[0]:
                 low = _grown(low, n_held, 2 * (n_held + room))
-            n_new = normalise(data, i, cut, characters, low, n_held, others)
+            n_new = normalise(data, i, cut, characters, low, n_held, classes)
             i = cut
-            n_tokens = find_tokens(low, n_new, last, n_held, others, starts, ends, n_context, n_unfinished)
-            last = class_of(low, n_held, others, n_new - 1)
+            n_tokens = find_tokens(low, n_new, last, n_held, classes, starts, ends, n_context, n_unfinished)
+            last = class_at(low, n_held, classes, n_new - 1)
             n_unfinished = 1 if i < stop and last != SPACE else 0
             n_whole = n_tokens - n_unfinished
             _hash_tokens(low, starts, ends, n_context, n_whole, tokens)
-            n_features = _hash_ngrams(tokens, n_context, n_whole, n, window, hashes)
-            if memo.shape[0] == 0:
-                _fast_buckets(hashes, n_features, np.uint64(n_buckets), buckets)
+            if memo.shape[0] == 0 and n == 2:
+                n_features = _pair_buckets(tokens, n_context, n_whole, np.uint64(n_buckets), buckets)
             else:
+                n_features = _hash_ngrams(tokens, n_context, n_whole, n, window, hashes)
+            if memo.shape[0] == 0 and n != 2:
+                _fast_buckets(hashes, n_features, np.uint64(n_buckets), buckets)
+            elif memo.shape[0] > 0:
                 bounds = (low, starts, ends, n_context, n_whole, n)
                 reference_buckets(hashes, n_features, bounds, np.uint64(n_buckets), memo, buckets)
             n_features_D[d] += n_features

@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 
 from prill.features._jit import inlined, set_bits, trailing_zeros
 
-__all__ = ["STEP", "other_mask", "put_block", "put_positions", "space_mask", "word_mask"]
+__all__ = [
+    "STEP",
+    "other_mask",
+    "put_block",
+    "put_positions",
+    "space_flags",
+    "space_mask",
+    "word_flags",
+    "word_mask",
+]
 
 STEP = 64
 """Bytes that `put_block` reads and writes, and that a mask covers."""
@@ -29,19 +38,16 @@ _SIXTEEN = ir.VectorType(_WORD, 16)
 
 
 def _put_block(typingctx: Any, data: Any, start: Any, low: Any, at: Any) -> Any:
-    """Lower data[start:start + STEP] into `low` from `at`; the number of bytes before one that is not ASCII.
-
-    What lies behind the ASCII bytes is noise.
-    """
+    """Lower data[start:start + STEP] into `low` from `at`; which bytes are not ASCII, and noise in `low`."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         text = builder.load(_pointer(context, builder, signature, args, 0, _VECTOR), align=1)
         upper = _between(builder, text, 0x41, 0x5A)
         lowered = builder.or_(text, builder.select(upper, _all(0x20), _all(0)))
         builder.store(lowered, _pointer(context, builder, signature, args, 2, _VECTOR), align=1)
-        return builder.cttz(_mask(builder, _is_other(builder, text)), ir.IntType(1)(0))
+        return _mask(builder, _is_other(builder, text))
 
-    return types.int64(data, types.intp, low, types.intp), codegen
+    return types.uint64(data, types.intp, low, types.intp), codegen
 
 
 def _is_word(builder: Any, text: Any) -> Any:
@@ -69,6 +75,11 @@ def _mask_of(test: Any) -> Any:
         return types.uint64(low, types.intp), codegen
 
     return mask
+
+
+def _flags(bit: int) -> Any:
+    """A test for classes, of which `bit` is one."""
+    return lambda builder, classes: builder.icmp_unsigned("!=", builder.and_(classes, _all(bit)), _all(0))
 
 
 def _compress(typingctx: Any, mask: Any, positions: Any, at: Any, base: Any) -> Any:
@@ -145,4 +156,6 @@ put_block: Any = intrinsic(_put_block)
 word_mask: Any = intrinsic(_mask_of(_is_word))
 space_mask: Any = intrinsic(_mask_of(_is_space))
 other_mask: Any = intrinsic(_mask_of(_is_other))
+word_flags: Any = intrinsic(_mask_of(_flags(0x80)))
+space_flags: Any = intrinsic(_mask_of(_flags(0x40)))
 put_positions: Any = intrinsic(_compress) if _can_compress() else _put_eights

@@ -92,7 +92,7 @@ def _scan(
     counts_B: NDArray[np.int64],
     table_BK: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    from prill.features._characters import character_table, find_special
+    from prill.features._characters import character_table
     from prill.features._ngram_kernel import scan
 
     n_buckets = max(counts_B.shape[0], table_BK.shape[0])
@@ -103,29 +103,16 @@ def _scan(
     memo = _memo(n_buckets) if family == "reference" else np.empty(0, dtype=np.uint64)
     sums_DK = np.zeros((len(text), table_BK.shape[1]), dtype=np.float64)
     n_features_D = np.zeros(len(text), dtype=np.int64)
-    rows = np.arange(len(text), dtype=np.int64)
     special_D = np.zeros(len(text), dtype=np.bool_)
-    passes = [(rows, text)]
-    if find_special(*text_buffers(text), special_D):
+
+    def run(column: pa.Array, rows: NDArray[np.int64]) -> None:
+        results = (counts_B, table_BK, sums_DK, n_features_D, special_D)
+        scan(*text_buffers(column), rows, character_table(), n, n_buckets, memo, *results)
+
+    run(text, np.arange(len(text), dtype=np.int64))
+    if special_D.any():
         lowered = [document.lower() for document in text.filter(pa.array(special_D)).to_pylist()]
-        passes = [(rows[~special_D], text), (rows[special_D], pa.array(lowered, pa.large_string()))]
-    for rows_of_pass, column in passes:
-        offsets, data = text_buffers(column)
-        places = rows_of_pass if column is text else np.arange(len(column), dtype=np.int64)
-        scan(
-            offsets,
-            data,
-            places,
-            rows_of_pass,
-            character_table(),
-            n,
-            n_buckets,
-            memo,
-            counts_B,
-            table_BK,
-            sums_DK,
-            n_features_D,
-        )
+        run(pa.array(lowered, pa.large_string()), np.flatnonzero(special_D))
     return sums_DK, n_features_D
 
 
