@@ -124,7 +124,7 @@ def _prefetch(typingctx: Any, array: Any, index: Any) -> Any:
         builder.call(function, [pointer, i32(0), i32(3), i32(1)])
         return context.get_dummy_value()
 
-    return types.void(array, types.intp), codegen
+    return types.void(array, types.uint64), codegen
 
 
 def _match_line(typingctx: Any, array: Any, index: Any, value: Any, ignored: Any) -> Any:
@@ -139,7 +139,7 @@ def _match_line(typingctx: Any, array: Any, index: Any, value: Any, ignored: Any
         equal = builder.icmp_unsigned("==", masked, ir.Constant(vector, [0] * 8))
         return builder.zext(builder.bitcast(equal, ir.IntType(8)), ir.IntType(64))
 
-    return types.uint64(array, types.intp, types.uint64, types.uint64), codegen
+    return types.uint64(array, types.uint64, types.uint64, types.uint64), codegen
 
 
 def _eight_times(builder: Any, word: Any) -> Any:

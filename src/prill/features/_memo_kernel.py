@@ -22,28 +22,68 @@ from prill.features._sha256_kernel import (
     start_lanes,
 )
 
-__all__ = ["MEMO_WAYS", "reference_buckets"]
+__all__ = ["AHEAD", "MEMO_WAYS", "reference_buckets"]
 
 MEMO_WAYS = 8
 """Words of one cache line, among which an n-gram is looked for."""
 
-_AHEAD = 24
+AHEAD = 32
+"""Features whose memo line is fetched before it is needed."""
+
+_WAYS, _AHEAD, _ONE = np.uint64(MEMO_WAYS), np.uint64(AHEAD), np.uint64(1)
 
 
 @inlined
-def _look_up(memo: NDArray[np.uint64], h: np.uint64, home: np.int64, low_bits: np.uint64) -> np.uint64:
-    """bucket + 1, or 0 when the memo does not know the n-gram."""
-    matches = match_line(memo, home, h, low_bits)
-    if matches == 0:
-        return np.uint64(0)
-    return np.uint64(memo[home + trailing_zeros(matches)] & low_bits)
+def _look_up(memo: NDArray[np.uint64], h: np.uint64, sets: np.uint64, low_bits: np.uint64) -> np.uint64:
+    """bucket + 1, or 0 when the memo does not know the n-gram.
+
+    The word is read again and compared whole, for another thread may have replaced it since the match.
+    """
+    home = (h & sets) * _WAYS
+    way = np.uint64(trailing_zeros(match_line(memo, home, h, low_bits))) & (_WAYS - _ONE)
+    word = memo[home + way]
+    return np.uint64((word & low_bits) * np.uint64((word ^ h) <= low_bits))
+
+
+@inlined
+def _look_up_all(
+    hashes: NDArray[np.uint64],
+    n_features: int,
+    memo: NDArray[np.uint64],
+    sets: np.uint64,
+    low_bits: np.uint64,
+    buckets: NDArray[np.uint32],
+    missed: NDArray[np.int64],
+) -> int:
+    """Buckets of n-grams that the memo knows; the others into `missed`; their number. No branch to miss."""
+    n_missed = np.uint64(0)
+    for i in range(np.uint64(n_features)):
+        prefetch(memo, (hashes[i + _AHEAD] & sets) * _WAYS)
+        found = _look_up(memo, hashes[i], sets, low_bits)
+        buckets[i] = np.uint32(found - _ONE)
+        missed[n_missed] = i
+        n_missed += np.uint64(found == 0)
+    return np.int64(n_missed)
+
+
+@inlined
+def _place(i: int, first: int, n: int) -> tuple[int, int]:
+    """Last token and number of further tokens of feature i, when features begin at token `first`."""
+    t = first
+    while t < n - 1:
+        if i <= t:
+            return t, i
+        i -= t + 1
+        t += 1
+    return t + i // n, i % n
 
 
 @inlined
 def _learn(
-    memo: NDArray[np.uint64], h: np.uint64, home: np.int64, low_bits: np.uint64, bucket: np.uint64
+    memo: NDArray[np.uint64], h: np.uint64, sets: np.uint64, low_bits: np.uint64, bucket: np.uint64
 ) -> None:
     """Store a bucket in a free word of its set, or in place of one that the hash picks."""
+    home = np.int64(h & sets) * MEMO_WAYS
     way = np.int64(h >> np.uint64(61))
     for i in range(MEMO_WAYS):
         if memo[home + i] == 0:
@@ -79,21 +119,39 @@ def _join(
 def reference_buckets(
     hashes: NDArray[np.uint64],
     n_features: int,
-    bounds: tuple[NDArray[np.uint8], NDArray[np.uint32], NDArray[np.uint32], int, int, int],
+    bounds: tuple[NDArray[np.uint8], NDArray[np.uint32], NDArray[np.uint32], int, int],
     n_buckets: np.uint64,
     memo: NDArray[np.uint64],
+    missed: NDArray[np.int64],
     buckets: NDArray[np.uint32],
 ) -> None:
-    """Buckets of n-grams in the order of `hashes`.
+    """Buckets of n-grams in the order of `hashes`, which has room for `AHEAD` more; `missed` is room as well.
 
-    `bounds` = text, starts and ends of the tokens, first token that ends an n-gram, end of the tokens, n.
+    `bounds` = text, starts and ends of the tokens, first token that ends an n-gram, n.
     """
-    low, starts, ends, first, n_tokens, n = bounds
     low_bits = np.uint64(1)
     while low_bits <= n_buckets:
         low_bits <<= np.uint64(1)
     low_bits -= np.uint64(1)
     sets = np.uint64(memo.shape[0] // MEMO_WAYS - 1)
+    n_missed = _look_up_all(hashes, n_features, memo, sets, low_bits, buckets, missed)
+    if n_missed > 0:
+        _hash_missed(hashes, missed[:n_missed], bounds, n_buckets, memo, sets, low_bits, buckets)
+
+
+@inlined
+def _hash_missed(
+    hashes: NDArray[np.uint64],
+    missed: NDArray[np.int64],
+    bounds: tuple[NDArray[np.uint8], NDArray[np.uint32], NDArray[np.uint32], int, int],
+    n_buckets: np.uint64,
+    memo: NDArray[np.uint64],
+    sets: np.uint64,
+    low_bits: np.uint64,
+    buckets: NDArray[np.uint32],
+) -> None:
+    """Hash the missed n-grams, short ones LANES at a time, and let the memo learn them."""
+    low, starts, ends, first, n = bounds
     powers = np.empty(8, dtype=np.uint64)
     powers[7] = np.uint64(1) % n_buckets
     for i in range(6, -1, -1):
@@ -102,35 +160,29 @@ def reference_buckets(
     long_block = np.zeros((16, LANES), dtype=np.uint32)
     waiting, n_waiting = np.empty(LANES, dtype=np.int64), 0
     short = np.empty(LANE_BYTES + 25, dtype=np.uint8)
-    i = 0
-    for t in range(first, n_tokens):
-        for k in range(min(n, t + 1)):
-            ahead = min(i + _AHEAD, n_features - 1)
-            prefetch(memo, np.int64(hashes[ahead] & sets) * MEMO_WAYS)
-            h = hashes[i]
-            home = np.int64(h & sets) * MEMO_WAYS
-            found = _look_up(memo, h, home, low_bits)
-            if found != 0:
-                buckets[i] = found - np.uint64(1)
+    for j in range(missed.shape[0]):
+        i = missed[j]
+        found = _look_up(memo, hashes[i], sets, low_bits)  # learned since, when a text repeats it
+        if found != 0:
+            buckets[i] = np.uint32(found - _ONE)
+        else:
+            t, k = _place(i, first, n)
+            n_bytes = np.int64(ends[t]) - np.int64(starts[t - k]) + k
+            if n_bytes <= LANE_BYTES:
+                fill_lane(short, _join(low, starts, ends, t - k, t, short), n_waiting, blocks)
+                waiting[n_waiting] = i
+                n_waiting += 1
             else:
-                n_bytes = np.int64(ends[t]) - np.int64(starts[t - k]) + k
-                if n_bytes <= LANE_BYTES:
-                    fill_lane(short, _join(low, starts, ends, t - k, t, short), n_waiting, blocks)
-                    waiting[n_waiting] = i
-                    n_waiting += 1
-                else:
-                    message = np.empty(n_bytes + 80, dtype=np.uint8)
-                    compress_long(message, _join(low, starts, ends, t - k, t, message), long_block, states)
-                    bucket = lane_modulo(states, 0, powers, n_buckets)
-                    _learn(memo, h, home, low_bits, bucket)
-                    buckets[i] = bucket
-            i += 1
-            if n_waiting == LANES or (n_waiting > 0 and i == n_features):
-                start_lanes(states)
-                compress_lanes(blocks, states)
-                for lane in range(n_waiting):
-                    bucket = lane_modulo(states, lane, powers, n_buckets)
-                    h = hashes[waiting[lane]]
-                    _learn(memo, h, np.int64(h & sets) * MEMO_WAYS, low_bits, bucket)
-                    buckets[waiting[lane]] = bucket
-                n_waiting = 0
+                message = np.empty(n_bytes + 80, dtype=np.uint8)
+                compress_long(message, _join(low, starts, ends, t - k, t, message), long_block, states)
+                bucket = lane_modulo(states, 0, powers, n_buckets)
+                _learn(memo, hashes[i], sets, low_bits, bucket)
+                buckets[i] = bucket
+        if n_waiting == LANES or (n_waiting > 0 and j == missed.shape[0] - 1):
+            start_lanes(states)
+            compress_lanes(blocks, states)
+            for lane in range(n_waiting):
+                bucket = lane_modulo(states, lane, powers, n_buckets)
+                _learn(memo, hashes[waiting[lane]], sets, low_bits, bucket)
+                buckets[waiting[lane]] = bucket
+            n_waiting = 0

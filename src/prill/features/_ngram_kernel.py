@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from prill.features._characters import is_special
 from prill.features._jit import fold, inlined, kernel, load64
-from prill.features._memo_kernel import reference_buckets
+from prill.features._memo_kernel import AHEAD, reference_buckets
 from prill.features._text_kernel import PADDING, SPACE, class_at, find_tokens, normalise
 
 __all__ = ["scan"]
@@ -31,6 +31,27 @@ _MIX_B = np.uint64(0x94D049BB133111EB)
 
 
 @inlined
+def _hash_token(low: NDArray[np.uint8], start: np.uint32, end: np.uint32) -> np.uint64:
+    """64-bit hash of low[start:end]: eight bytes a step, the last step padded with zeros.
+
+    Tokens of up to sixteen bytes take both steps, and a mask says whether the first counts: how long the
+    next word is cannot be foreseen, and a missed branch costs more than a multiplication.
+    """
+    s = np.int64(start)
+    n = np.int64(end) - s
+    h = _SEED ^ (np.uint64(n) * _LENGTH)
+    while n > 16:
+        h = fold(h ^ load64(low, s), _MIX_A)
+        s += 8
+        n -= 8
+    two = np.uint64(np.int64(8 - n) >> 63)
+    h ^= two & (h ^ fold(h ^ load64(low, s), _MIX_A))
+    step = np.int64(two & np.uint64(8))
+    n -= step
+    return fold(h ^ (load64(low, s + step) & (_ALL >> np.uint64(64 - 8 * n))), _MIX_A)
+
+
+@inlined
 def _hash_tokens(
     low: NDArray[np.uint8],
     starts: NDArray[np.uint32],
@@ -39,24 +60,8 @@ def _hash_tokens(
     n_tokens: int,
     hashes: NDArray[np.uint64],
 ) -> None:
-    """64-bit hash of tokens first..n_tokens-1: eight bytes a step, the last step padded with zeros.
-
-    Tokens of up to sixteen bytes take both steps, and a mask says whether the first counts: how long the
-    next word is cannot be foreseen, and a missed branch costs more than a multiplication.
-    """
     for t in range(first, n_tokens):
-        s = np.int64(starts[t])
-        n = np.int64(ends[t]) - s
-        h = _SEED ^ (np.uint64(n) * _LENGTH)
-        while n > 16:
-            h = fold(h ^ load64(low, s), _MIX_A)
-            s += 8
-            n -= 8
-        two = np.uint64(np.int64(8 - n) >> 63)
-        h ^= two & (h ^ fold(h ^ load64(low, s), _MIX_A))
-        step = np.int64(two & np.uint64(8))
-        n -= step
-        hashes[t] = fold(h ^ (load64(low, s + step) & (_ALL >> np.uint64(64 - 8 * n))), _MIX_A)
+        hashes[t] = _hash_token(low, starts[t], ends[t])
 
 
 @inlined
@@ -97,22 +102,8 @@ def _hash_ngrams(
 
 
 @inlined
-def _pair_buckets(
-    tokens: NDArray[np.uint64], first: int, n_tokens: int, n_buckets: np.uint64, buckets: NDArray[np.uint32]
-) -> int:
-    """`_hash_ngrams` for n = 2, the usual case, and `_fast_buckets` in one loop; the number of features."""
-    half = np.uint64(32)
-    if n_tokens <= first:
-        return 0
-    at = 0
-    if first == 0:
-        buckets[0] = ((tokens[0] >> half) * n_buckets) >> half
-        at, first = 1, 1
-    for t in range(first, n_tokens):
-        pair = fold(tokens[t - 1] ^ _LENGTH, tokens[t] ^ _MIX_B)
-        buckets[at + 2 * (t - first)] = ((tokens[t] >> half) * n_buckets) >> half
-        buckets[at + 2 * (t - first) + 1] = ((pair >> half) * n_buckets) >> half
-    return at + 2 * (n_tokens - first)
+def _fast_bucket(h: np.uint64, n_buckets: np.uint64) -> np.uint64:
+    return ((h >> np.uint64(32)) * n_buckets) >> np.uint64(32)
 
 
 @inlined
@@ -120,7 +111,53 @@ def _fast_buckets(
     hashes: NDArray[np.uint64], n_features: int, n_buckets: np.uint64, buckets: NDArray[np.uint32]
 ) -> None:
     for i in range(n_features):
-        buckets[i] = ((hashes[i] >> np.uint64(32)) * n_buckets) >> np.uint64(32)
+        buckets[i] = _fast_bucket(hashes[i], n_buckets)
+
+
+@inlined
+def _count_pairs(
+    low: NDArray[np.uint8],
+    starts: NDArray[np.uint32],
+    ends: NDArray[np.uint32],
+    first: int,
+    n_tokens: int,
+    tokens: NDArray[np.uint64],
+    counts_B: NDArray[np.int64],
+) -> None:
+    """Hash, bucket and count the 1- and 2-grams of the fast family, the usual case, in one loop."""
+    n_buckets = np.uint64(counts_B.shape[0])
+    before = tokens[max(first - 1, 0)]
+    for t in range(np.uint64(first), np.uint64(n_tokens)):  # unsigned: no code for negative indices
+        token = _hash_token(low, starts[t], ends[t])
+        tokens[t] = token
+        counts_B[_fast_bucket(token, n_buckets)] += 1
+        if t > 0:
+            counts_B[_fast_bucket(fold(before ^ _LENGTH, token ^ _MIX_B), n_buckets)] += 1
+        before = token
+
+
+@inlined
+def _sum_pairs(
+    low: NDArray[np.uint8],
+    starts: NDArray[np.uint32],
+    ends: NDArray[np.uint32],
+    first: int,
+    n_tokens: int,
+    tokens: NDArray[np.uint64],
+    table_BK: NDArray[np.float64],
+    total: float,
+) -> float:
+    """As `_count_pairs`, adding the values of one target; additions wait for each other beside the hashing."""
+    n_buckets = np.uint64(table_BK.shape[0])
+    before = tokens[max(first - 1, 0)]
+    for t in range(np.uint64(first), np.uint64(n_tokens)):
+        token = _hash_token(low, starts[t], ends[t])
+        tokens[t] = token
+        total += table_BK[_fast_bucket(token, n_buckets), 0]
+        if t > 0:
+            total += table_BK[_fast_bucket(fold(before ^ _LENGTH, token ^ _MIX_B), n_buckets), 0]
+        before = token
+    return total
 
 
 @inlined
@@ -224,8 +261,12 @@ def scan(
     room = 2 * _CHUNK_BYTES + n + PADDING
     low, classes = np.empty(2 * room, np.uint8), np.empty(room, np.uint8)
     starts, ends = np.empty(room, np.uint32), np.empty(room, np.uint32)
-    tokens, hashes = np.empty(room, np.uint64), np.empty(room * n, np.uint64)
-    buckets, window = np.empty(room * n, np.uint32), np.zeros(n, np.uint64)
+    tokens, hashes = np.empty(room, np.uint64), np.zeros(room * n + AHEAD, np.uint64)
+    buckets, missed = np.empty(room * n, np.uint32), np.empty(room * n, np.int64)
+    window = np.zeros(n, np.uint64)
+    is_usual = n == 2 and memo.shape[0] == 0  # then one loop hashes and adds
+    counts_pairs = is_usual and counts_B.shape[0] > 0 and table_BK.shape[0] == 0
+    sums_pairs = is_usual and counts_B.shape[0] == 0 and table_BK.shape[1] == 1
     for p in range(rows.shape[0]):
         d, i, stop = rows[p], offsets[p], offsets[p + 1]
         special_D[d] = is_special(data, i, stop)
@@ -242,22 +283,27 @@ def scan(
             last = class_at(low, n_held, classes, n_new - 1)
             n_unfinished = 1 if i < stop and last != SPACE else 0
             n_whole = n_tokens - n_unfinished
-            _hash_tokens(low, starts, ends, n_context, n_whole, tokens)
-            if memo.shape[0] == 0 and n == 2:
-                n_features = _pair_buckets(tokens, n_context, n_whole, np.uint64(n_buckets), buckets)
+            if counts_pairs:
+                _count_pairs(low, starts, ends, n_context, n_whole, tokens, counts_B)
+            elif sums_pairs:
+                sums_DK[d, 0] = _sum_pairs(
+                    low, starts, ends, n_context, n_whole, tokens, table_BK, sums_DK[d, 0]
+                )
             else:
+                _hash_tokens(low, starts, ends, n_context, n_whole, tokens)
                 n_features = _hash_ngrams(tokens, n_context, n_whole, n, window, hashes)
-            if memo.shape[0] == 0 and n != 2:
-                _fast_buckets(hashes, n_features, np.uint64(n_buckets), buckets)
-            elif memo.shape[0] > 0:
-                bounds = (low, starts, ends, n_context, n_whole, n)
-                reference_buckets(hashes, n_features, bounds, np.uint64(n_buckets), memo, buckets)
-            n_features_D[d] += n_features
-            if counts_B.shape[0] > 0:
-                for j in range(n_features):
-                    counts_B[buckets[j]] += 1
-            if table_BK.shape[0] > 0:
-                _add_rows(buckets, n_features, table_BK, sums_DK, d)
+                if memo.shape[0] == 0:
+                    _fast_buckets(hashes, n_features, np.uint64(n_buckets), buckets)
+                else:
+                    bounds = (low, starts, ends, n_context, n)
+                    reference_buckets(hashes, n_features, bounds, np.uint64(n_buckets), memo, missed, buckets)
+                if counts_B.shape[0] > 0:
+                    for j in range(n_features):
+                        counts_B[buckets[j]] += 1
+                if table_BK.shape[0] > 0:
+                    _add_rows(buckets, n_features, table_BK, sums_DK, d)
+            for k in range(n):
+                n_features_D[d] += max(n_whole, k) - max(n_context, k)
             if i < stop:
                 n_context = min(n - 1, n_whole)
                 n_held = _carry(low, starts, ends, tokens, n_whole - n_context, n_tokens)
