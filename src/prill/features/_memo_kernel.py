@@ -22,15 +22,12 @@ from prill.features._sha256_kernel import (
     start_lanes,
 )
 
-__all__ = ["AHEAD", "MEMO_WAYS", "reference_buckets"]
+__all__ = ["MEMO_WAYS", "reference_buckets"]
 
 MEMO_WAYS = 8
 """Words of one cache line, among which an n-gram is looked for."""
 
-AHEAD = 32
-"""Features whose memo line is fetched before it is needed."""
-
-_WAYS, _AHEAD, _ONE = np.uint64(MEMO_WAYS), np.uint64(AHEAD), np.uint64(1)
+_WAYS, _AHEAD, _ONE = np.uint64(MEMO_WAYS), np.uint64(32), np.uint64(1)
 
 
 @inlined
@@ -46,21 +43,49 @@ def _look_up(memo: NDArray[np.uint64], h: np.uint64, sets: np.uint64, low_bits: 
 
 
 @inlined
-def _look_up_all(
+def _look_up_front(
     hashes: NDArray[np.uint64],
     n_features: int,
+    front: NDArray[np.uint64],
+    low_bits: np.uint64,
+    buckets: NDArray[np.uint32],
+    missed: NDArray[np.int64],
+) -> int:
+    """Buckets of n-grams that `front` knows; the others into `missed`; their number. No branch to miss."""
+    homes, n_missed = np.uint64(front.shape[0] - 1), np.uint64(0)
+    for i in range(np.uint64(n_features)):
+        h = hashes[i]
+        word = front[h & homes]
+        found = np.uint64((word & low_bits) * np.uint64((word ^ h) <= low_bits))
+        buckets[i] = np.uint32(found - _ONE)
+        missed[n_missed] = i
+        n_missed += np.uint64(found == 0)
+    return np.int64(n_missed)
+
+
+@inlined
+def _look_up_rest(
+    hashes: NDArray[np.uint64],
+    n_asked: int,
     memo: NDArray[np.uint64],
+    front: NDArray[np.uint64],
     sets: np.uint64,
     low_bits: np.uint64,
     buckets: NDArray[np.uint32],
     missed: NDArray[np.int64],
 ) -> int:
-    """Buckets of n-grams that the memo knows; the others into `missed`; their number. No branch to miss."""
-    n_missed = np.uint64(0)
-    for i in range(np.uint64(n_features)):
-        prefetch(memo, (hashes[i + _AHEAD] & sets) * _WAYS)
-        found = _look_up(memo, hashes[i], sets, low_bits)
+    """Buckets of the first `n_asked` n-grams in `missed` from the memo, which come into `front`.
+
+    Those that the memo does not know stay in `missed`; their number.
+    """
+    homes, n_missed = np.uint64(front.shape[0] - 1), np.uint64(0)
+    for j in range(np.uint64(n_asked)):
+        prefetch(memo, (hashes[missed[min(j + _AHEAD, np.uint64(n_asked) - _ONE)]] & sets) * _WAYS)
+        i = np.uint64(missed[j])
+        h = hashes[i]
+        found = _look_up(memo, h, sets, low_bits)
         buckets[i] = np.uint32(found - _ONE)
+        front[h & homes] = (h & ~low_bits) | found
         missed[n_missed] = i
         n_missed += np.uint64(found == 0)
     return np.int64(n_missed)
@@ -122,10 +147,11 @@ def reference_buckets(
     bounds: tuple[NDArray[np.uint8], NDArray[np.uint32], NDArray[np.uint32], int, int],
     n_buckets: np.uint64,
     memo: NDArray[np.uint64],
+    front: NDArray[np.uint64],
     missed: NDArray[np.int64],
     buckets: NDArray[np.uint32],
 ) -> None:
-    """Buckets of n-grams in the order of `hashes`, which has room for `AHEAD` more; `missed` is room as well.
+    """Buckets of n-grams in the order of `hashes`; `missed` is room for as many.
 
     `bounds` = text, starts and ends of the tokens, first token that ends an n-gram, n.
     """
@@ -134,7 +160,8 @@ def reference_buckets(
         low_bits <<= np.uint64(1)
     low_bits -= np.uint64(1)
     sets = np.uint64(memo.shape[0] // MEMO_WAYS - 1)
-    n_missed = _look_up_all(hashes, n_features, memo, sets, low_bits, buckets, missed)
+    n_missed = _look_up_front(hashes, n_features, front, low_bits, buckets, missed)
+    n_missed = _look_up_rest(hashes, n_missed, memo, front, sets, low_bits, buckets, missed)
     if n_missed > 0:
         _hash_missed(hashes, missed[:n_missed], bounds, n_buckets, memo, sets, low_bits, buckets)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from prill.features._characters import is_special
 from prill.features._jit import fold, inlined, kernel, load64
-from prill.features._memo_kernel import AHEAD, reference_buckets
+from prill.features._memo_kernel import reference_buckets
 from prill.features._text_kernel import PADDING, SPACE, class_at, find_tokens, normalise
 
 __all__ = ["scan"]
@@ -241,6 +241,7 @@ def scan(
     n: int,
     n_buckets: int,
     memo: NDArray[np.uint64],
+    front: NDArray[np.uint64],
     counts_B: NDArray[np.int64],
     table_BK: NDArray[np.float64],
     sums_DK: NDArray[np.float64],
@@ -253,6 +254,7 @@ def scan(
         rows: the row of the results that each document goes to.
         characters: lower case and class of every code point (`_characters`).
         memo: sha256 buckets seen so far (`_memo_kernel`); empty for the fast family.
+        front: the same for the n-grams of late, small enough to stay near, of this thread alone.
         counts_B: bucket counts to add to; empty: do not count.
         table_BK: values to sum for K targets, row by bucket; no rows: do not sum.
         sums_DK, n_features_D: results, zero on entry.
@@ -261,7 +263,7 @@ def scan(
     room = 2 * _CHUNK_BYTES + n + PADDING
     low, classes = np.empty(2 * room, np.uint8), np.empty(room, np.uint8)
     starts, ends = np.empty(room, np.uint32), np.empty(room, np.uint32)
-    tokens, hashes = np.empty(room, np.uint64), np.zeros(room * n + AHEAD, np.uint64)
+    tokens, hashes = np.empty(room, np.uint64), np.empty(room * n, np.uint64)
     buckets, missed = np.empty(room * n, np.uint32), np.empty(room * n, np.int64)
     window = np.zeros(n, np.uint64)
     is_usual = n == 2 and memo.shape[0] == 0  # then one loop hashes and adds
@@ -296,7 +298,9 @@ def scan(
                     _fast_buckets(hashes, n_features, np.uint64(n_buckets), buckets)
                 else:
                     bounds = (low, starts, ends, n_context, n)
-                    reference_buckets(hashes, n_features, bounds, np.uint64(n_buckets), memo, missed, buckets)
+                    reference_buckets(
+                        hashes, n_features, bounds, np.uint64(n_buckets), memo, front, missed, buckets
+                    )
                 if counts_B.shape[0] > 0:
                     for j in range(n_features):
                         counts_B[buckets[j]] += 1
