@@ -34,8 +34,8 @@ from prill.select.budget import Budget
 from prill.stats import Crossing, combine_multiples, crossing
 from prill.study.trials import bits_per_byte
 
-ARM_TOKENS = 300_000
-CHECKPOINTS = [0.3, 0.45, 0.6, 0.8, 1.0]
+ARM_TOKENS = 400_000
+CHECKPOINTS = [0.2, 0.3, 0.45, 0.65, 1.0]
 
 
 def main() -> None:

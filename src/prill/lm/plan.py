@@ -70,7 +70,7 @@ class TrainSettings:
     branch_tokens: tuple[int, ...]
     n_rows: int = 4
     shuffle: Literal["stream", "block", "none"] = "stream"
-    peak_rate: float = 2e-3
+    peak_rate: float = 3e-3
     warmup_steps: int = 30
     decay_share: float = 0.2
     weight_decay: float = 0.1
