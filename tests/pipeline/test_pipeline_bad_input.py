@@ -150,3 +150,21 @@ def test_usage_errors_exit_with_2(tmp_path: Path) -> None:
     assert "prill demo" in prill("run", tmp_path / "none.yaml", check=2).stderr
     assert "did you mean 'dsir'?" in prill("methods", "disr", check=2).stderr
     assert prill("verify", tmp_path, check=2).stderr.startswith("error: ")
+
+
+def test_a_pool_of_a_few_documents_still_gives_a_report(tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    (folder / "pool").mkdir(parents=True)
+    words = "alpha beta gamma delta epsilon zeta eta theta iota kappa".split()
+    texts = [" ".join(words[(i * j) % 10] for j in range(1, 400)) for i in range(1, 8)]
+    pq.write_table(pa.table({"text": texts}), folder / "pool" / "a.parquet")
+    (folder / "t.jsonl").write_text('{"text": "alpha beta"}\n{"text": "gamma delta epsilon"}\n')
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(
+        "corpus: {paths: [pool/*]}\ntargets: {t: {paths: [t.jsonl]}}\nbudget: 50%\n"
+        "tokenizer: {vocab_size: 300}\n"
+        "trials: {size: pico, tokens: 4k, checkpoints: [1.0], seeds: 2, rows: 2, row_tokens: 32}\n"
+    )
+    done = prill("run", recipe, "--quiet")
+    assert "report:" in done.stdout
+    assert (folder / "run" / "report.html").exists()

@@ -30,6 +30,10 @@ from prill.targets.target import SPLIT_VERSION, Target
 __all__ = ["Pool", "choose", "prepare_pool", "score", "store_targets"]
 
 
+MOST_REST = 0.1
+"""A small pool gives at most this share of its documents to `rest`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pool:
     """The finished first stretch: what is known of every document of the pool."""
@@ -147,7 +151,7 @@ def _mark_eligible(walk: Walk, read: Done, targets: Mapping[str, Target], target
     recipe = walk.recipe
     seed = derive_seed(recipe.seed, "rest")
     n_bytes = max(1, int(read.record.counts["n_bytes"]))
-    rest_share = min(0.5, recipe.rest.size / n_bytes) if recipe.trials else 0.0
+    rest_share = min(MOST_REST, recipe.rest.size / n_bytes) if recipe.trials else 0.0
 
     def work() -> pool.MarkEligible:
         return pool.MarkEligible(

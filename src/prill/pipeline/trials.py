@@ -14,6 +14,7 @@ from prill.corpus.tokenizer import TextTokenizer, load_tokenizer
 from prill.features.keyed import derive_seed
 from prill.features.ngrams import hash_documents
 from prill.pipeline import proof
+from prill.pipeline.pool import REST as HELD_BACK
 from prill.pipeline.steps import Choice, Pool, held_out_rest, longest_document
 from prill.pipeline.training import counters, stack_size, train_groups
 from prill.pipeline.walk import Done, Walk
@@ -112,14 +113,13 @@ def _eval_sets(
 ) -> dict[str, tuple[Path, Path, Done]]:
     counts = pool.counts
     bytes_per_token = counts["n_eligible_bytes"] / max(1, counts["n_tokens"])
-    names = [*(target_set(name) for name in targets), REST]
+    has_rest = counts["dropped"].get(HELD_BACK, 0) > 0
+    names = [*(target_set(name) for name in targets), *([REST] if has_rest else [])]
     seed = derive_seed(walk.recipe.seed, "pieces")
 
     def build(paths: list[Path]) -> Mapping[str, Any]:
-        texts = [
-            *(target.held_out for target in targets.values()),
-            held_out_rest(walk, list(pool.eligible.parts)),
-        ]
+        texts = [target.held_out for target in targets.values()]
+        texts += [held_out_rest(walk, list(pool.eligible.parts))] if has_rest else []
         accounts = {}
         for number, (name, text) in enumerate(zip(names, texts, strict=True)):
             pieces = take_pieces(

@@ -69,7 +69,9 @@ class ArmSpec(_Model):
 class RestSpec(_Model):
     """The part of the pool that is kept aside to see what a choice costs elsewhere."""
 
-    size: Bytes = Field(400_000, description="Pool text held out as `rest`, bytes, chosen by hash.")
+    size: Bytes = Field(
+        400_000, description="Pool text held out as `rest`, bytes, chosen by hash; at most a tenth."
+    )
 
 
 class TrialSpec(_Model):
