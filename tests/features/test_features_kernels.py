@@ -76,3 +76,48 @@ def test_cached_code_is_bound_to_all_kernel_sources() -> None:
     stamp = scan._cache._cache_file._source_stamp  # type: ignore[attr-defined]
     assert stamp == _jit._sources_digest()
     assert len(stamp) == 64
+
+
+def test_both_ways_to_write_positions_agree_with_python() -> None:
+    import numba
+    from numba.extending import intrinsic
+
+    from prill.features import _vector_kernel as vector
+
+    rng = np.random.default_rng(0)
+    masks = [0, 1, 1 << 63, (1 << 64) - 1]
+    masks += [int(rng.integers(0, 1 << 64, dtype=np.uint64)) & ~0 >> int(rng.integers(64)) for _ in range(50)]
+    for way in (vector._put_eights, intrinsic(vector._compress)):
+
+        @numba.njit
+        def put(mask, positions, way=way):  # type: ignore[no-untyped-def]
+            return way(mask, positions, 3, np.uint32(1000))
+
+        for mask in masks:
+            positions = np.zeros(80, np.uint32)
+            expected = [1000 + i for i in range(64) if mask >> i & 1]
+            assert put(np.uint64(mask), positions) == len(expected)
+            assert positions[3 : 3 + len(expected)].tolist() == expected
+
+
+def test_a_front_that_is_far_too_small_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    array = texts([" ".join(WORDS)] * 2)
+    expected, _ = count_ngrams(array, n_buckets=4099, family="reference")
+    monkeypatch.setattr(ngram_feature, "_FRONT_WORDS", 8)
+    ngram_feature._memo.cache_clear()
+    try:
+        crowded, _ = count_ngrams(array, n_buckets=4099, family="reference")
+    finally:
+        ngram_feature._memo.cache_clear()
+    np.testing.assert_array_equal(crowded, expected)
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "я", "語", "𝒳", "İ", "Σ", "\u212a", "Ⱥ", "“", "\u2003"])
+def test_a_character_at_every_place_of_a_block(letter: str) -> None:
+    documents = ["x" * i + letter + "Y" * (130 - i) + " Z" for i in range(131)]
+    expected = np.zeros(997, np.int64)
+    for document in documents:
+        for ngram in ngrams(document, 2):
+            expected[fast_bucket(ngram, 997)] += 1
+    counts, _ = count_ngrams(texts(documents), n_buckets=997)
+    np.testing.assert_array_equal(counts, expected)

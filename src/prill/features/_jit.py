@@ -2,7 +2,7 @@
 
 Kernels release the GIL and are cached on disk, so that only the first run on a machine compiles. They see
 plain arrays: `load64` and `store64` move eight bytes from or to any byte position (little-endian, as every
-machine that numba supports), `trailing_zeros` finds the lowest set bit, `set_bits` counts them,
+machine that numba supports), `copy_block` copies 64 bytes, `trailing_zeros` finds the lowest set bit, `set_bits` counts them,
 `swap_bytes` reverses eight bytes, `prefetch` starts to load a cache line that is needed soon, `match_line`
 compares eight words at once, `fold` multiplies to 128 bits and folds them to 64.
 """
@@ -21,6 +21,7 @@ from numba import types
 from numba.extending import intrinsic
 
 __all__ = [
+    "copy_block",
     "fold",
     "inlined",
     "kernel",
@@ -83,6 +84,21 @@ def _store64(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.uint64), codegen
+
+
+def _copy_block(typingctx: Any, source: Any, start: Any, target: Any, at: Any) -> Any:
+    """Copy 64 bytes, source[start:] to target[at:]; the caller keeps both within their arrays."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        block = ir.VectorType(ir.IntType(8), 64).as_pointer()
+        places = []
+        for k in (0, 2):
+            data = context.make_array(signature.args[k])(context, builder, args[k]).data
+            places.append(builder.bitcast(builder.gep(data, [args[k + 1]]), block))
+        builder.store(builder.load(places[0], align=1), places[1], align=1)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, target, types.intp), codegen
 
 
 def _trailing_zeros(typingctx: Any, value: Any) -> Any:
@@ -166,6 +182,7 @@ def _byte_pointer(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     return builder.bitcast(pointer, ir.IntType(64).as_pointer())
 
 
+copy_block: Any = intrinsic(_copy_block)
 fold: Any = intrinsic(_fold)
 load64: Any = intrinsic(_load64)
 store64: Any = intrinsic(_store64)

@@ -11,10 +11,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from prill.features._jit import inlined, load64, match_line, prefetch, store64, trailing_zeros
+from prill.features._jit import copy_block, inlined, load64, match_line, prefetch, store64, trailing_zeros
 from prill.features._sha256_kernel import (
     LANE_BYTES,
     LANES,
+    SHORT_BYTES,
     compress_lanes,
     compress_long,
     fill_lane,
@@ -100,6 +101,8 @@ def _place(i: int, first: int, n: int) -> tuple[int, int]:
             return t, i
         i -= t + 1
         t += 1
+    if n == 2:
+        return t + (i >> 1), i & 1
     return t + i // n, i % n
 
 
@@ -138,6 +141,26 @@ def _join(
             store64(message, at + i, load64(low, start + i))
         at += n_bytes
     return at
+
+
+@inlined
+def _join_short(
+    low: NDArray[np.uint8],
+    starts: NDArray[np.uint32],
+    ends: NDArray[np.uint32],
+    first: int,
+    last: int,
+    message: NDArray[np.uint8],
+) -> int:
+    """As `_join` for at most LANE_BYTES, with 136 bytes to spare: whole blocks, no loop over a length."""
+    at = 0
+    for t in range(first, last + 1):
+        start = np.int64(starts[t])
+        copy_block(low, start, message, at)
+        at += np.int64(ends[t]) - start
+        message[at] = 32
+        at += 1
+    return at - 1
 
 
 @inlined
@@ -186,7 +209,7 @@ def _hash_missed(
     blocks, states = np.empty((16, LANES), dtype=np.uint32), np.empty((8, LANES), dtype=np.uint32)
     long_block = np.zeros((16, LANES), dtype=np.uint32)
     waiting, n_waiting = np.empty(LANES, dtype=np.int64), 0
-    short = np.empty(LANE_BYTES + 25, dtype=np.uint8)
+    short, zeros = np.empty(SHORT_BYTES, dtype=np.uint8), np.zeros(64, dtype=np.uint8)
     for j in range(missed.shape[0]):
         i = missed[j]
         found = _look_up(memo, hashes[i], sets, low_bits)  # learned since, when a text repeats it
@@ -196,7 +219,8 @@ def _hash_missed(
             t, k = _place(i, first, n)
             n_bytes = np.int64(ends[t]) - np.int64(starts[t - k]) + k
             if n_bytes <= LANE_BYTES:
-                fill_lane(short, _join(low, starts, ends, t - k, t, short), n_waiting, blocks)
+                n_bytes = _join_short(low, starts, ends, t - k, t, short)
+                fill_lane(short, n_bytes, zeros, n_waiting, blocks)
                 waiting[n_waiting] = i
                 n_waiting += 1
             else:

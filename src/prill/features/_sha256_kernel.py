@@ -20,11 +20,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from prill.features._jit import inlined, load64, store64, swap_bytes
+from prill.features._jit import copy_block, inlined, load64, store64, swap_bytes
 
 __all__ = [
     "LANES",
     "LANE_BYTES",
+    "SHORT_BYTES",
     "compress_lanes",
     "compress_long",
     "fill_lane",
@@ -36,6 +37,8 @@ LANES = 16
 """Messages hashed side by side."""
 LANE_BYTES = 55
 """Longest message that fits a lane: one block without its end mark and length."""
+SHORT_BYTES = 192
+"""Buffer for a message of at most LANE_BYTES, written 64 bytes at a time."""
 
 
 def _fractional_bits(power: int, n_primes: int) -> list[int]:
@@ -143,11 +146,19 @@ def compress_lanes(blocks: NDArray[np.uint32], states: NDArray[np.uint32]) -> No
 
 
 @inlined
-def fill_lane(message: NDArray[np.uint8], n_bytes: int, lane: int, blocks: NDArray[np.uint32]) -> None:
-    """Pad message[:n_bytes], at most LANE_BYTES long in a buffer of 72, and put it into one lane."""
+def fill_lane(
+    message: NDArray[np.uint8],
+    n_bytes: int,
+    zeros: NDArray[np.uint8],
+    lane: int,
+    blocks: NDArray[np.uint32],
+) -> None:
+    """Pad message[:n_bytes], at most LANE_BYTES in a buffer of SHORT_BYTES, and put it into one lane.
+
+    `zeros` are 64.
+    """
     store64(message, n_bytes, np.uint64(0x80))
-    for i in range(n_bytes + 8, 64, 8):
-        store64(message, i, np.uint64(0))
+    copy_block(zeros, 0, message, n_bytes + 8)
     for i in range(7):
         word = swap_bytes(load64(message, 8 * i))
         blocks[2 * i, lane] = np.uint32(word >> np.uint64(32))
