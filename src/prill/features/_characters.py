@@ -15,15 +15,13 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from prill.features._jit import inlined, load64
-from prill.features._vector_kernel import STEP, other_mask
+from prill.features._jit import inlined
+from prill.features._vector_kernel import STEP, special_mask
 
 __all__ = ["character_table", "is_special"]
 
 _N_CODE_POINTS = 0x110000
 _BLOCK = 256
-_ONES = np.uint64(0x0101010101010101)
-_HIGH = np.uint64(0x8080808080808080)
 
 
 @functools.cache
@@ -60,27 +58,14 @@ def _utf8(codes: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 @inlined
-def _equal(word: np.uint64, byte: int) -> np.uint64:
-    """0x80 in every byte of `word` that equals `byte`."""
-    x = word ^ (_ONES * np.uint64(byte))
-    return ~(((x & ~_HIGH) + ~_HIGH) | x) & _HIGH
-
-
-@inlined
 def is_special(data: NDArray[np.uint8], start: int, stop: int) -> bool:
     """Whether data[start:stop] holds U+0130 (C4 B0) or U+03A3 (CE A3)."""
     i = start
     hits = np.uint64(0)
-    while i + 9 <= stop:
-        if i + STEP <= stop and other_mask(data, i) == 0:
-            i += STEP
-            continue
-        end = min(i + STEP, stop - 8)
-        while i < end:
-            lead, second = load64(data, i), load64(data, i + 1)
-            hits |= (_equal(lead, 0xC4) & _equal(second, 0xB0)) | (_equal(lead, 0xCE) & _equal(second, 0xA3))
-            i += 8
+    while i + STEP < stop:
+        hits |= special_mask(data, i)
+        i += STEP
     found = hits != 0
     for j in range(i, stop - 1):
         found |= (data[j] == 0xC4 and data[j + 1] == 0xB0) or (data[j] == 0xCE and data[j + 1] == 0xA3)
-    return found
+    return bool(found)

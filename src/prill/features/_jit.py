@@ -2,9 +2,9 @@
 
 Kernels release the GIL and are cached on disk, so that only the first run on a machine compiles. They see
 plain arrays: `load64` and `store64` move eight bytes from or to any byte position (little-endian, as every
-machine that numba supports), `copy_block` copies 64 bytes, `trailing_zeros` finds the lowest set bit, `set_bits` counts them,
-`swap_bytes` reverses eight bytes, `prefetch` starts to load a cache line that is needed soon, `match_line`
-compares eight words at once, `fold` multiplies to 128 bits and folds them to 64.
+machine that numba supports), `copy_block` copies 64 bytes, `trailing_zeros` finds the lowest set bit,
+`set_bits` counts them, `swap_bytes` reverses eight bytes, `prefetch` starts to load a cache line that is
+needed soon, `match_line` compares eight words at once, `fold` multiplies to 128 bits and folds them to 64.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """The reference's buckets through a memo: sha256(n-gram) mod n_buckets, each n-gram hashed about once.
 
 The memo is a table of 64-bit words in sets of one cache line. A word is the n-gram's own 64-bit hash with its
-low bits replaced by bucket + 1; those low bits choose the set, so the whole hash is compared (with up to a
-million buckets; five bits less at sixteen million). Two n-grams with one 64-bit hash would share a bucket:
-expect that of one n-gram in 10^12 when the memo is full. Threads may race: a word is right by itself.
+low bits replaced by bucket + 1; those low bits choose the place, so the whole hash is compared (with up to
+thirty thousand buckets; ten bits less at sixteen million). Before it lies a front of the words that a thread
+met of late, one word a place, because lines of the memo are far away and hold eight n-grams that are mostly
+rare. Look-ups take no branch that depends on what they find. Two n-grams with one 64-bit hash would share a
+bucket: expect that of one n-gram in 10^12 when the memo is full. Threads may race: a word is right by itself.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ def _look_up_front(
         buckets[i] = np.uint32(found - _ONE)
         missed[n_missed] = i
         n_missed += np.uint64(found == 0)
-    return np.int64(n_missed)
+    return int(np.int64(n_missed))
 
 
 @inlined
@@ -89,7 +91,7 @@ def _look_up_rest(
         front[h & homes] = (h & ~low_bits) | found
         missed[n_missed] = i
         n_missed += np.uint64(found == 0)
-    return np.int64(n_missed)
+    return int(np.int64(n_missed))
 
 
 @inlined
@@ -135,8 +137,8 @@ def _join(
         if t > first:
             message[at] = 32
             at += 1
-        start = np.int64(starts[t])
-        n_bytes = np.int64(ends[t]) - start
+        start = int(np.int64(starts[t]))
+        n_bytes = int(np.int64(ends[t])) - start
         for i in range(0, n_bytes, 8):
             store64(message, at + i, load64(low, start + i))
         at += n_bytes
@@ -155,9 +157,9 @@ def _join_short(
     """As `_join` for at most LANE_BYTES, with 136 bytes to spare: whole blocks, no loop over a length."""
     at = 0
     for t in range(first, last + 1):
-        start = np.int64(starts[t])
+        start = int(np.int64(starts[t]))
         copy_block(low, start, message, at)
-        at += np.int64(ends[t]) - start
+        at += int(np.int64(ends[t])) - start
         message[at] = 32
         at += 1
     return at - 1
@@ -211,13 +213,13 @@ def _hash_missed(
     waiting, n_waiting = np.empty(LANES, dtype=np.int64), 0
     short, zeros = np.empty(SHORT_BYTES, dtype=np.uint8), np.zeros(64, dtype=np.uint8)
     for j in range(missed.shape[0]):
-        i = missed[j]
+        i = int(missed[j])
         found = _look_up(memo, hashes[i], sets, low_bits)  # learned since, when a text repeats it
         if found != 0:
             buckets[i] = np.uint32(found - _ONE)
         else:
             t, k = _place(i, first, n)
-            n_bytes = np.int64(ends[t]) - np.int64(starts[t - k]) + k
+            n_bytes = int(np.int64(ends[t]) - np.int64(starts[t - k])) + k
             if n_bytes <= LANE_BYTES:
                 n_bytes = _join_short(low, starts, ends, t - k, t, short)
                 fill_lane(short, n_bytes, zeros, n_waiting, blocks)

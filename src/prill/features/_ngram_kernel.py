@@ -48,7 +48,7 @@ def _hash_token(low: NDArray[np.uint8], start: np.uint32, end: np.uint32) -> np.
     h ^= two & (h ^ fold(h ^ load64(low, s), _MIX_A))
     step = np.int64(two & np.uint64(8))
     n -= step
-    return fold(h ^ (load64(low, s + step) & (_ALL >> np.uint64(64 - 8 * n))), _MIX_A)
+    return np.uint64(fold(h ^ (load64(low, s + step) & (_ALL >> np.uint64(64 - 8 * n))), _MIX_A))
 
 
 @inlined
@@ -147,7 +147,7 @@ def _sum_pairs(
     table_BK: NDArray[np.float64],
     total: float,
 ) -> float:
-    """As `_count_pairs`, adding the values of one target; additions wait for each other beside the hashing."""
+    """As `_count_pairs`, adding the values of one target: additions wait for one another beside hashing."""
     n_buckets = np.uint64(table_BK.shape[0])
     before = tokens[max(first - 1, 0)]
     for t in range(np.uint64(first), np.uint64(n_tokens)):
@@ -175,8 +175,8 @@ def _carry(
     """
     at = 0
     for t in range(first, n_tokens):
-        start = np.int64(starts[t])
-        n_bytes = np.int64(ends[t]) - start
+        start = int(np.int64(starts[t]))
+        n_bytes = int(np.int64(ends[t])) - start
         if start != at:
             for i in range(n_bytes):
                 low[at + i] = low[start + i]

@@ -38,22 +38,22 @@ def _decode(data: NDArray[np.uint8], at: int, stop: int) -> tuple[int, int]:
         word = np.int64(load64(data, at) & np.uint64(0xFFFFFFFF))
         second, third = (word >> 8) & 0x3F, (word >> 16) & 0x3F
         if lead < 0xE0:
-            return ((lead & 0x1F) << 6) | second, at + 2
+            return int(((lead & 0x1F) << 6) | second), at + 2
         if lead < 0xF0:
-            return ((lead & 0x0F) << 12) | (second << 6) | third, at + 3
-        code = ((lead & 0x07) << 18) | (second << 12) | (third << 6) | ((word >> 24) & 0x3F)
+            return int(((lead & 0x0F) << 12) | (second << 6) | third), at + 3
+        code = int(((lead & 0x07) << 18) | (second << 12) | (third << 6) | ((word >> 24) & 0x3F))
         return min(code, 0x10FFFF), at + 4
     if lead < 0x80:
-        n, code = 1, lead
+        n, code = 1, int(lead)
     elif lead < 0xE0:
-        n, code = 2, lead & 0x1F
+        n, code = 2, int(lead & 0x1F)
     elif lead < 0xF0:
-        n, code = 3, lead & 0x0F
+        n, code = 3, int(lead & 0x0F)
     else:
-        n, code = 4, lead & 0x07
+        n, code = 4, int(lead & 0x07)
     end = min(at + n, stop)
     for i in range(at + 1, end):
-        code = (code << 6) | np.int64(data[i] & 0x3F)
+        code = (code << 6) | int(data[i] & 0x3F)
     return min(code, 0x10FFFF), end
 
 
@@ -80,18 +80,15 @@ def normalise(
     while i < stop:
         if data[i] < 0x80 and i <= readable:
             others = put_block(data, i, low, n_held + n_new)
-            if (
-                others == 0 and i + STEP <= stop
-            ):  # a branch, so that the next block need not wait for this one
-                n = STEP
-            else:
+            n = STEP  # from a branch that is foreseen, so that the next block need not wait for this one
+            if others != 0 or i + STEP > stop:
                 n = min(trailing_zeros(others), stop - i)
             i += n
             n_new += n
         else:
             code, after = _decode(data, i, stop)
             entry = characters[code]
-            n = np.int64((entry >> np.uint64(32)) & np.uint64(7))
+            n = int(np.int64((entry >> np.uint64(32)) & np.uint64(7)))
             store64(low, n_held + n_new, entry)
             if data[i] >= 0x80:
                 flags = ((entry >> np.uint64(40)) & np.uint64(0xFF)) * np.uint64(0x01010101)

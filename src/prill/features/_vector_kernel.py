@@ -20,11 +20,11 @@ from prill.features._jit import inlined, set_bits, trailing_zeros
 
 __all__ = [
     "STEP",
-    "other_mask",
     "put_block",
     "put_positions",
     "space_flags",
     "space_mask",
+    "special_mask",
     "word_flags",
     "word_mask",
 ]
@@ -77,6 +77,25 @@ def _mask_of(test: Any) -> Any:
     return mask
 
 
+def _special(typingctx: Any, data: Any, start: Any) -> Any:
+    """Where U+0130 (C4 B0) or U+03A3 (CE A3) begins in data[start:start + STEP]; reads one byte more."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        here = _pointer(context, builder, signature, args, 0, _VECTOR)
+        after = builder.gep(builder.bitcast(here, _BYTE.as_pointer()), [_LONG(1)])
+        first, second = (builder.load(p, align=1) for p in (here, builder.bitcast(after, here.type)))
+        pairs = [
+            builder.and_(
+                builder.icmp_unsigned("==", first, _all(lead)),
+                builder.icmp_unsigned("==", second, _all(tail)),
+            )
+            for lead, tail in ((0xC4, 0xB0), (0xCE, 0xA3))
+        ]
+        return _mask(builder, builder.or_(*pairs))
+
+    return types.uint64(data, types.intp), codegen
+
+
 def _flags(bit: int) -> Any:
     """A test for classes, of which `bit` is one."""
     return lambda builder, classes: builder.icmp_unsigned("!=", builder.and_(classes, _all(bit)), _all(0))
@@ -118,13 +137,13 @@ def _compress(typingctx: Any, mask: Any, positions: Any, at: Any, base: Any) -> 
 
 @inlined
 def _put_eights(mask: np.uint64, positions: NDArray[np.uint32], at: int, base: np.uint32) -> int:
-    """As `_compress`, for processors that cannot: eight positions a round, so that few branches are missed."""
+    """As `_compress`, for other processors: eight positions a round, so that few branches are missed."""
     n = set_bits(mask)
     for first in range(0, n, 8):
         for i in range(first, first + 8):
             positions[at + i] = base + np.uint32(trailing_zeros(mask))
             mask &= mask - np.uint64(1)
-    return n
+    return int(n)
 
 
 def _can_compress() -> bool:
@@ -155,7 +174,7 @@ def _all(value: int) -> Any:
 put_block: Any = intrinsic(_put_block)
 word_mask: Any = intrinsic(_mask_of(_is_word))
 space_mask: Any = intrinsic(_mask_of(_is_space))
-other_mask: Any = intrinsic(_mask_of(_is_other))
+special_mask: Any = intrinsic(_special)
 word_flags: Any = intrinsic(_mask_of(_flags(0x80)))
 space_flags: Any = intrinsic(_mask_of(_flags(0x40)))
 put_positions: Any = intrinsic(_compress) if _can_compress() else _put_eights

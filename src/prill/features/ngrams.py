@@ -111,8 +111,20 @@ def _scan(
     special_D = np.zeros(len(text), dtype=np.bool_)
 
     def run(column: pa.Array, rows: NDArray[np.int64]) -> None:
-        results = (counts_B, table_BK, sums_DK, n_features_D, special_D)
-        scan(*text_buffers(column), rows, character_table(), n, n_buckets, memo, front, *results)
+        scan(
+            *text_buffers(column),
+            rows,
+            character_table(),
+            n,
+            n_buckets,
+            memo,
+            front,
+            counts_B,
+            table_BK,
+            sums_DK,
+            n_features_D,
+            special_D,
+        )
 
     run(text, np.arange(len(text), dtype=np.int64))
     if special_D.any():
