@@ -26,6 +26,7 @@ bench: .venv/.dev
 	$(BIN)/python bench/dsir.py
 	$(BIN)/python bench/precision.py
 	$(BIN)/python bench/stacked.py
+	$(BIN)/python bench/corpus_reading.py
 
 docs: .venv/.dev
 	$(BIN)/python docs/make_reference.py
