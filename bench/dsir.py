@@ -7,8 +7,10 @@ PRILL_SHARED_DATA. Every job is a process of its own with one thread, run in tur
 are CPU seconds (user + system) after imports and after compiled kernels are loaded, medians over rounds.
 A job: read the pool, count; count the targets; read the pool again, score; choose a tenth of the documents
 with keyed Gumbel noise and write their numbers. The package gets the first --peer-mb of a shuffled pool as
-JSON lines, because it is slow, and one process; its resample step writes the chosen lines. Its tokenizer is
-given Python's `re`, which is what it was published with and faster than the engine of newer NLTK.
+JSON lines, because it is slow, as large a share of the target, and one process: fit on all of both (half of
+its time), weights (the other half), resample, which writes the chosen lines. Its rate does not depend on the
+size (3 and 6 MB: within 6 %). Its tokenizer is given Python's `re`, which is what it was published with;
+with the engine of NLTK 3.10 it is 10 to 12 % slower.
 """
 
 from __future__ import annotations
