@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from prill.errors import InternalError
 from prill.features import ngrams as ngram_feature
 from prill.features._ngram_oracle import fast_bucket, ngrams, reference_bucket
 from prill.features.ngrams import count_ngrams, score_ngrams
@@ -121,3 +122,10 @@ def test_a_character_at_every_place_of_a_block(letter: str) -> None:
             expected[fast_bucket(ngram, 997)] += 1
     counts, _ = count_ngrams(texts(documents), n_buckets=997)
     np.testing.assert_array_equal(counts, expected)
+
+
+def test_a_document_beyond_the_positions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ngram_feature, "_MAX_DOCUMENT_BYTES", 10)
+    assert count_ngrams(texts(["a", "ten bytes.", "b"]))[1] == 7
+    with pytest.raises(InternalError, match="at most 10 bytes"):
+        count_ngrams(texts(["a", "eleven byte", "b"]))

@@ -32,6 +32,7 @@ FAST_VERSION = 1
 _MEMO_WORDS = 1 << 23
 _FRONT_WORDS = 1 << 15
 _MAX_BUCKETS = 1 << 24
+_MAX_DOCUMENT_BYTES = 1 << 31  # positions are uint32, and lower case may be longer
 
 _threads = threading.local()
 
@@ -111,8 +112,12 @@ def _scan(
     special_D = np.zeros(len(text), dtype=np.bool_)
 
     def run(column: pa.Array, rows: NDArray[np.int64]) -> None:
+        offsets, data = text_buffers(column)
+        if offsets[-1] - offsets[0] > _MAX_DOCUMENT_BYTES and np.diff(offsets).max() > _MAX_DOCUMENT_BYTES:
+            raise InternalError(f"a document must have at most {_MAX_DOCUMENT_BYTES} bytes")
         scan(
-            *text_buffers(column),
+            offsets,
+            data,
             rows,
             character_table(),
             n,
