@@ -155,7 +155,7 @@ def test_usage_errors_exit_with_2(tmp_path: Path) -> None:
 def test_a_pool_of_a_few_documents_still_gives_a_report(tmp_path: Path) -> None:
     folder = tmp_path / "tiny"
     (folder / "pool").mkdir(parents=True)
-    words = "alpha beta gamma delta epsilon zeta eta theta iota kappa".split()
+    words = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
     texts = [" ".join(words[(i * j) % 10] for j in range(1, 400)) for i in range(1, 8)]
     pq.write_table(pa.table({"text": texts}), folder / "pool" / "a.parquet")
     (folder / "t.jsonl").write_text('{"text": "alpha beta"}\n{"text": "gamma delta epsilon"}\n')

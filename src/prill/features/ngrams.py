@@ -19,8 +19,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from prill.corpus.batch import text_buffers
 from prill.errors import InternalError
-from prill.features.text_hash import hash_documents, text_buffers
+from prill.features.text_hash import hash_documents
 
 __all__ = ["FAST_VERSION", "Family", "compile_kernels", "count_ngrams", "hash_documents", "score_ngrams"]
 

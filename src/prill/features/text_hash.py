@@ -13,7 +13,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-__all__ = ["TEXT_HASH_VERSION", "hash_documents", "text_buffers"]
+from prill.corpus.batch import text_buffers
+
+__all__ = ["TEXT_HASH_VERSION", "hash_documents"]
 
 TEXT_HASH_VERSION = 1
 """Version of the document hash. It never changes: selections of old runs are keyed by it."""
@@ -34,14 +36,3 @@ def hash_documents(text: pa.Array) -> tuple[NDArray[np.uint64], NDArray[np.uint6
     hi_D, lo_D = np.empty(len(text), dtype=np.uint64), np.empty(len(text), dtype=np.uint64)
     murmur128(offsets, data, hi_D, lo_D)
     return hi_D, lo_D
-
-
-def text_buffers(text: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """Offsets (D + 1) and bytes of a large_string array without nulls, in place, for any slice."""
-    _, offset_buffer, data_buffer = text.buffers()
-    if len(text) == 0 or offset_buffer is None:
-        return np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.uint8)
-    offsets = np.frombuffer(offset_buffer, dtype=np.int64)[text.offset : text.offset + len(text) + 1]
-    if data_buffer is None or data_buffer.size == 0:
-        return offsets, np.zeros(1, dtype=np.uint8)
-    return offsets, np.frombuffer(data_buffer, dtype=np.uint8)

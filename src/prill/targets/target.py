@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from prill.corpus.batch import text_buffers
 from prill.corpus.corpus import Corpus
 from prill.corpus.spec import CorpusSpec
 from prill.errors import DataError
 from prill.features.keyed import keyed_uniform
-from prill.features.text_hash import hash_documents, text_buffers
+from prill.features.text_hash import hash_documents
 from prill.targets.items import read_items
 from prill.targets.spec import TargetSpec
 
