@@ -39,7 +39,7 @@ targets:
   reference_prose: {paths: [targets/reference_prose.jsonl]}
   documented_code: {paths: [targets/documented_code.jsonl]}
 
-budget: 4%            # of the pool's tokens, for each target
+budget: 5%            # of the pool's tokens, for each target
 
 arms:
   - method: dsir
