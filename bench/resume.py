@@ -3,8 +3,8 @@
     python bench/resume.py RECIPE OUTPUT [--kills 5] [--within 15] [--seed 0]
 
 Runs the recipe into OUTPUT/one, OUTPUT/two and OUTPUT/killed, compares the SHA-256 of every file that is no
-log or lock, and prints what differs. Choose `--within` so that
-the kills fall into different steps of the resumed run; each is said to have hit a running process or not.
+log or lock, and prints what differs. Choose `--within` so that the kills fall into different steps of the
+resumed run; each is said to have hit a running process or not.
 """
 
 from __future__ import annotations
