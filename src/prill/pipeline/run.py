@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from prill.engine.failure import Retry
@@ -40,7 +41,7 @@ def run_recipe(
     """
     recipe = load_recipe(path)
     base = path.resolve().parent
-    folder = output or base / recipe.output
+    folder = output or Path(os.path.normpath(base / recipe.output))
     stored = recipe.model_dump(mode="json", exclude={"output"})
     with stop_on_signals(), choose_progress(is_quiet=is_quiet) as progress:
         corpus, targets = check_inputs(recipe, base)
