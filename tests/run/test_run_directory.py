@@ -159,6 +159,7 @@ def test_a_lock_file_of_a_dead_holder_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / "prill-run.lock").write_text('{"pid": 999999999, "host": "gone"}')
     with RunDirectory.open(tmp_path, RECIPE) as run:
         make_parts(run)
+    assert verify(tmp_path).n_steps == 1
 
 
 def test_temporary_files_of_a_killed_run_are_swept(tmp_path: Path) -> None:

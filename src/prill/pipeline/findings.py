@@ -9,6 +9,7 @@ from typing import Any
 
 from prill import __version__
 from prill.methods.registry import get_method
+from prill.pipeline.scores import make
 from prill.pipeline.steps import Choice, Pool
 from prill.pipeline.trials import Proof, arm_name
 from prill.recipe.model import CONTROL, ArmSpec, Recipe
@@ -69,8 +70,8 @@ def judge(recipe: Recipe, proof: Proof, choices: Sequence[Choice], pool: Pool) -
 
 
 def _scoring_flops(arm: ArmSpec, pool: Pool, *, n_targets: int) -> float:
-    """What scoring the whole pool cost one target, in operations: a method that knows its cost says so."""
-    per_byte = float(getattr(get_method(arm.method), "operations_per_byte", 0.0))
+    """What scoring the whole pool cost one target, in operations."""
+    per_byte = get_method(arm.method).operations_per_byte
     return per_byte * float(pool.counts["n_eligible_bytes"]) / n_targets
 
 
@@ -169,8 +170,7 @@ def _audit(found: Findings, choice: Choice) -> page.SelectionAudit:
 
 
 def _score_name(choice: Choice) -> str:
-    columns = get_method(choice.arm.method).Settings.model_validate(choice.arm.settings)
-    info = get_method(choice.arm.method)(columns).columns([choice.target])[0]
+    (info,) = make(choice.arm).columns([choice.target])
     return f"{shown(choice.arm)} score, {info.unit}"
 
 

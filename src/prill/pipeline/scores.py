@@ -23,13 +23,13 @@ from prill.targets.target import Target
 __all__ = ["Observe", "Score", "default_policy", "fit", "make"]
 
 
-def make(arm: ArmSpec, seed: int) -> Method:
+def make(arm: ArmSpec) -> Method:
     """The arm's method with its settings."""
     kind = get_method(arm.method)
     return kind(kind.Settings.model_validate(arm.settings))
 
 
-def default_policy(arm: ArmSpec, seed: int) -> Policy:
+def default_policy(arm: ArmSpec) -> Policy:
     """How the method's scores become a choice when the recipe does not say."""
     return Policy.model_validate(get_method(arm.method).default_policy)
 

@@ -207,7 +207,7 @@ def score(walk: Walk, arm: ArmSpec, pool_done: Pool, targets: Mapping[str, Targe
     """Fit one method on the pool and the targets, then score every document for every target in one pass."""
     from prill.pipeline import scores
 
-    method = scores.make(arm, walk.recipe.seed)
+    method = scores.make(arm)
     name = safe_name(arm.label)
     shared = {"method": arm.method, "settings": method.settings.model_dump(mode="json")}
     counted = walk.over_shards(
@@ -271,7 +271,7 @@ def choose(walk: Walk, arm: ArmSpec, target: str, pool_done: Pool, scored: Done)
     from prill.pipeline.scores import default_policy
 
     recipe = walk.recipe
-    policy = arm.policy or default_policy(arm, recipe.seed)
+    policy = arm.policy or default_policy(arm)
     seed = derive_seed(recipe.seed, "choice")
     read, eligible, tokens = pool_done.parts()
     tables = PoolTables(
