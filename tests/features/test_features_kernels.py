@@ -1,6 +1,7 @@
 """What the kernels promise: any message length, a full memo, racing threads, even buckets, fresh caches."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -70,13 +71,17 @@ def test_fast_buckets_are_even_and_ngrams_keep_their_order() -> None:
     assert np.count_nonzero(one != other) == 2  # the two bigrams
 
 
-def test_cached_code_is_bound_to_all_kernel_sources() -> None:
+def test_cached_code_is_bound_to_the_sources_it_is_made_of() -> None:
+    import hashlib
+
     from prill.features import _jit
     from prill.features._ngram_kernel import scan
 
     stamp = scan._cache._cache_file._source_stamp  # type: ignore[attr-defined]
-    assert stamp == _jit._sources_digest()
-    assert len(stamp) == 64
+    assert stamp == _jit._sources_digest("prill.features._ngram_kernel")
+    assert stamp != _jit._sources_digest("prill.features._text_kernel")  # which it imports
+    alone = hashlib.sha256(Path(_jit.__file__).read_bytes()).hexdigest()
+    assert _jit._sources_digest("prill.features._jit") == alone
 
 
 def test_both_ways_to_write_positions_agree_with_python() -> None:

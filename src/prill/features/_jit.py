@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -34,6 +35,9 @@ __all__ = [
     "trailing_zeros",
 ]
 
+_PACKAGE = Path(__file__).parent.parent
+_IMPORTED = re.compile(rb"^\s*from (prill\.\w+\._\w+) import", re.MULTILINE)
+
 _njit: Any = numba.njit  # its annotations leave out the options of a part
 _part = _njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
 
@@ -44,11 +48,11 @@ def kernel(function: F) -> F:
     """Compile `function` on first use: no GIL, no Python objects, cached on disk.
 
     numba takes cached code for fresh while the file of the function keeps its time and size, but a kernel
-    holds the code of the kernels that it calls from other files. The stamp is therefore the hash of all of
-    them.
+    holds the code of the kernels that it calls from other files. The stamp is therefore the hash of all files
+    that it imports from.
     """
     dispatcher = _njit(nogil=True, cache=True, error_model="numpy")(function)
-    dispatcher._cache._cache_file._source_stamp = _sources_digest()
+    dispatcher._cache._cache_file._source_stamp = _sources_digest(function.__module__)
     return cast(F, dispatcher)
 
 
@@ -58,10 +62,16 @@ def inlined(function: F) -> F:
 
 
 @functools.cache
-def _sources_digest() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("_*.py")):
-        digest.update(path.read_bytes())
+def _sources_digest(module: str) -> str:
+    """Hash of a module's file and of all files of this package that it imports, directly or not."""
+    digest, waiting, seen = hashlib.sha256(), [module], {module}
+    while waiting:
+        path = _PACKAGE.joinpath(*waiting.pop().split(".")[1:]).with_suffix(".py")
+        source = path.read_bytes() if path.exists() else b""
+        digest.update(source)
+        found = {name.decode() for name in _IMPORTED.findall(source)} - seen
+        seen |= found
+        waiting = sorted({*waiting, *found})
     return digest.hexdigest()
 
 

@@ -1,0 +1,1 @@
+"""What is in a corpus: statistics that merge, concept frequencies, the facts behind the corpus report."""
