@@ -155,7 +155,7 @@ class SourceShare:
 
 @dataclass(frozen=True, kw_only=True)
 class Histogram:
-    """Counts of documents (or tokens) per bin, in the pool and kept.
+    """Counts of documents (or tokens, or concepts) per bin, in the pool and kept.
 
     `edges` ascend and have one entry more than the counts. `is_log`: draw the axis in powers of ten
     (every edge above zero).
@@ -165,7 +165,7 @@ class Histogram:
     pool: tuple[int, ...]
     kept: tuple[int, ...]
     unit: str
-    counted: Literal["documents", "tokens"] = "documents"
+    counted: Literal["documents", "tokens", "bytes", "concepts"] = "documents"
     is_log: bool = False
 
     def __post_init__(self) -> None:
