@@ -10,51 +10,32 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from prill.corpus.batch import Batch
 from prill.corpus.columns import ColumnInfo, read_columns, write_columns
 from prill.corpus.corpus import Corpus
 from prill.corpus.tokenizer import load_tokenizer
 from prill.features.keyed import keyed_uniform
-from prill.features.ngrams import hash_documents
+from prill.pipeline.measuring import EMPTY
 
 __all__ = [
     "COPY",
-    "EMPTY",
     "HELD_OUT",
-    "READ_VERSION",
     "REST",
     "CountTokens",
     "MarkEligible",
-    "ReadShard",
     "first_copies",
     "pool_counts",
-    "read_counts",
     "sample_texts",
     "write_quarantine",
 ]
 
-READ_VERSION = 1
 ELIGIBLE_VERSION = 1
 TOKENS_VERSION = 1
 
 # Reasons for which a document cannot be chosen, as users read them.
-BAD = "bad record"
-EMPTY = "no text"
 COPY = "exact copy of an earlier document"
 HELD_OUT = "exact copy of a target document"
 REST = "held out to measure the rest"
 
-_READ_COLUMNS = (
-    ColumnInfo(name="hash_high", unit="hash", summary="upper half of the 128-bit hash of the text"),
-    ColumnInfo(name="hash_low", unit="hash", summary="lower half; the key of everything drawn"),
-    ColumnInfo(name="n_bytes", unit="bytes", summary="length of the text in UTF-8"),
-    ColumnInfo(name="source", unit="name", summary="where the corpus says the document comes from"),
-    ColumnInfo(name="bad", unit="reason", summary="why the record could not be read; null for a good one"),
-    ColumnInfo(
-        name="bad_where", unit="text", summary="file, line or row of a bad record, and what was found"
-    ),
-    ColumnInfo(name="bad_raw", unit="bytes", summary="the bytes of a bad record, as they are in the file"),
-)
 _ELIGIBLE_COLUMNS = (
     ColumnInfo(
         name="drop_reason", unit="reason", summary="why the document cannot be chosen; null when it can"
@@ -65,58 +46,6 @@ _TOKEN_COLUMNS = (
         name="n_tokens", unit="tokens", summary="tokens with the one that ends the document; 0 if dropped"
     ),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReadShard:
-    """Reads one shard and writes what is known of each document without judging it."""
-
-    corpus: Corpus
-
-    def __call__(self, item: tuple[int, Path]) -> None:
-        index, path = item
-        fields = ("text", "source") if "source" in self.corpus.fields else ("text",)
-        parts = [self._columns(batch) for batch in self.corpus.batches(self.corpus.shards[index], fields)]
-        table = pa.concat_tables(parts) if parts else _no_rows()
-        write_columns(path, {name: table[name] for name in table.column_names}, _READ_COLUMNS)
-
-    def _columns(self, batch: Batch) -> pa.Table:
-        high, low = hash_documents(batch.text)
-        source = batch.columns.get("source", pa.nulls(batch.n_rows, pa.string()))
-        n_bytes = np.diff(batch.text_buffers()[0])
-        return pa.table(
-            {
-                "hash_high": high,
-                "hash_low": low,
-                "n_bytes": n_bytes.astype(np.int64),
-                "source": source.cast(pa.string()),
-                **_bad_columns(batch),
-            }
-        )
-
-
-def _bad_columns(batch: Batch) -> dict[str, pa.Array]:
-    types = {"bad": pa.string(), "bad_where": pa.string(), "bad_raw": pa.large_binary()}
-    if not batch.bad:
-        return {name: pa.nulls(batch.n_rows, kind) for name, kind in types.items()}
-    values: dict[str, list[object]] = {name: [None] * batch.n_rows for name in types}
-    for bad in batch.bad:
-        row = bad.row - batch.first_row
-        values["bad"][row] = f"{BAD}: {bad.reason}"
-        values["bad_where"][row] = f"{bad.where}: {bad.message}"
-        values["bad_raw"][row] = bad.raw
-    return {name: pa.array(values[name], kind) for name, kind in types.items()}
-
-
-def _no_rows() -> pa.Table:
-    types = {"hash_high": pa.uint64(), "hash_low": pa.uint64(), "n_bytes": pa.int64()}
-    types |= {
-        "source": pa.string(),
-        "bad": pa.string(),
-        "bad_where": pa.string(),
-        "bad_raw": pa.large_binary(),
-    }
-    return pa.table({name: pa.array([], kind) for name, kind in types.items()})
 
 
 def first_copies(read_parts: list[Path], *, rows_at_once: int = 20_000_000) -> list[np.ndarray]:
@@ -233,17 +162,6 @@ def sample_texts(
         for batch in corpus.batches(shard):
             rows = np.flatnonzero(chosen[batch.first_row : batch.first_row + batch.n_rows])
             yield from batch.text.take(pa.array(rows)).to_pylist()
-
-
-def read_counts(parts: list[Path]) -> dict[str, int]:
-    """Documents, bytes and bad records of the read step."""
-    counts = {"n_documents": 0, "n_bytes": 0, "n_bad": 0}
-    for path in parts:
-        table = read_columns(path, ["n_bytes", "bad"])
-        counts["n_documents"] += table.num_rows
-        counts["n_bytes"] += int(table["n_bytes"].to_numpy().sum())
-        counts["n_bad"] += table.num_rows - table["bad"].null_count
-    return counts
 
 
 def pool_counts(

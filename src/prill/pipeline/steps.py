@@ -20,7 +20,8 @@ from prill.features.keyed import derive_seed
 from prill.features.ngrams import compile_kernels
 from prill.pipeline import pool
 from prill.pipeline.choose import PoolTables, WriteChoice
-from prill.pipeline.walk import Done, Kind, Walk
+from prill.pipeline.measuring import ReadDocuments, engine_kind, measure_all
+from prill.pipeline.walk import Done, Walk
 from prill.recipe.model import ArmSpec
 from prill.run.atomic import atomic_write
 from prill.run.fingerprint import safe_name
@@ -90,26 +91,10 @@ def _target_table(target: Target) -> pa.Table:
 def prepare_pool(walk: Walk, targets: Mapping[str, Target], targets_done: Done) -> Pool:
     """Read the pool, say which documents may be chosen, and count their tokens."""
     recipe = walk.recipe
-    spec = recipe.corpus
-    kind: Kind = "threads" if all(shard.format == "parquet" for shard in walk.corpus.shards) else "processes"
+    kind = engine_kind(walk.corpus)
     if kind == "processes":
         compile_kernels()  # once, so that workers load them from the cache
-    read = walk.over_shards(
-        "read",
-        version=pool.READ_VERSION,
-        settings={
-            "fields": spec.fields,
-            "source": spec.source,
-            "on_bad": spec.on_bad,
-            "shard_bytes": spec.shard_bytes,
-        },
-        parents=[],
-        inputs=walk.corpus.identity(),
-        work=lambda: pool.ReadShard(corpus=walk.corpus),
-        kind=kind,
-        counts=pool.read_counts,
-        label="read the pool",
-    )
+    (read,) = measure_all(walk, [ReadDocuments(spec=recipe.corpus)], label="read the pool")
     if read.record.counts["n_bad"]:
         _quarantine(walk, read)
     eligible = _mark_eligible(walk, read, targets, targets_done)

@@ -34,8 +34,13 @@ Drops: TypeAlias = dict[str, NDArray[np.bool_]]
 class Judge(Protocol):
     """The late half of measures and groupings: from stored columns to verdicts."""
 
-    name: str
-    version: int
+    @property
+    def name(self) -> str:
+        """Of the step and of its files: one short word."""
+
+    @property
+    def version(self) -> int:
+        """Of the algorithm; changing what is stored changes it."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -59,8 +64,9 @@ class Judge(Protocol):
 class Measure(Judge, Protocol):
     """Something measured on each document by itself, in one pass over the text that all measures share."""
 
-    fields: tuple[str, ...]
-    """Fields of the corpus that it reads, `text` first; one that the corpus lacks is not in the batch."""
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Fields of the corpus that it reads, `text` first; one that the corpus lacks is not in the batch."""
 
     def __call__(self, batch: Batch) -> dict[str, pa.Array | NDArray[Any]]:
         """The columns of one batch, each as long as the batch. A bad record has the text ""."""
@@ -69,8 +75,9 @@ class Measure(Judge, Protocol):
 class Grouping(Judge, Protocol):
     """Something that only all documents together can tell: who copies whom."""
 
-    keys: Measure | None
-    """The measure whose columns it groups by; None when the read step's hashes are enough."""
+    @property
+    def keys(self) -> Measure | None:
+        """The measure whose columns it groups by; None when the read step's hashes are enough."""
 
     def group(self, inputs: GroupingInputs) -> Mapping[str, Any]:
         """Write this grouping's columns, one part a shard; returns counts for the record.
