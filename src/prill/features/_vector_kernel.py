@@ -20,6 +20,7 @@ from prill.features._jit import inlined, set_bits, trailing_zeros
 
 __all__ = [
     "STEP",
+    "break_flags",
     "put_block",
     "put_positions",
     "space_flags",
@@ -177,4 +178,5 @@ space_mask: Any = intrinsic(_mask_of(_is_space))
 special_mask: Any = intrinsic(_special)
 word_flags: Any = intrinsic(_mask_of(_flags(0x80)))
 space_flags: Any = intrinsic(_mask_of(_flags(0x40)))
+break_flags: Any = intrinsic(_mask_of(_flags(0x04)))
 put_positions: Any = intrinsic(_compress) if _can_compress() else _put_eights
