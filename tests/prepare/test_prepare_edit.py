@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from prill.errors import InternalError
 from prill.features.splice import splice
-from prill.prepare.edit import edited
+from prill.prepare.edit import edited, edited_lengths
 from prill.prepare.spans import SPANS, Edits, Spans
 
 
@@ -77,6 +77,8 @@ def test_splicing_equals_the_rule_by_hand(data: st.DataObject) -> None:
     edits = Edits(spans=spans(column), replacements={str(i): kind for i, kind in enumerate(kinds)})
     array = pa.array(["skipped", *texts], pa.large_string()).slice(1)
     assert edited(array, [edits]).to_pylist() == wanted
+    lengths = np.array([len(text.encode()) for text in texts], np.int64)
+    assert edited_lengths(lengths, [edits])[0].tolist() == [len(text.encode()) for text in wanted]
 
 
 @given(st.lists(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.sampled_from("ab")), max_size=3)))

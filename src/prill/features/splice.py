@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from prill.corpus.batch import text_buffers
 from prill.errors import InternalError
 
-__all__ = ["splice"]
+__all__ = ["splice", "spliced_lengths"]
 
 
 def splice(
@@ -36,22 +37,56 @@ def splice(
     Raises:
         InternalError: a range lies outside its document.
     """
-    from prill.features._splice_kernel import copy_spliced, spliced_sizes
+    from prill.features._splice_kernel import copy_spliced
 
     offsets, data = text_buffers(text)
-    lengths = np.diff(offsets)
-    if np.any((starts < 0) | (starts > stops) | (stops > lengths[documents])):
-        raise InternalError("expected ranges inside their documents, found one outside")
-    order = np.lexsort((kinds, -stops, starts, documents))
-    range_offsets = np.searchsorted(documents[order], np.arange(len(text) + 1)).astype(np.int64)
+    ranges = _sorted(np.diff(offsets), documents, starts, stops, kinds)
     encoded = [replacement.encode() for replacement in replacements]
     new_offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-    new_data = np.frombuffer(b"".join(encoded), np.uint8)
-    ranges = (range_offsets, starts[order], stops[order], kinds[order].astype(np.int32))
-    sizes = np.empty(len(text), np.int64)
-    spliced_sizes(offsets, *ranges, new_offsets, sizes)
+    sizes = _sizes(offsets, ranges, new_offsets)
     out_offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
     out = np.empty(int(out_offsets[-1]), np.uint8)
-    copy_spliced(offsets, data, *ranges, new_offsets, new_data, out)
+    copy_spliced(offsets, data, *ranges, new_offsets, np.frombuffer(b"".join(encoded), np.uint8), out)
     buffers = [None, pa.py_buffer(out_offsets), pa.py_buffer(out)]
     return pa.Array.from_buffers(pa.large_string(), len(text), buffers)
+
+
+def spliced_lengths(
+    n_bytes: NDArray[np.int64],
+    documents: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    stops: NDArray[np.int64],
+    kinds: NDArray[np.int32],
+    replacements: Sequence[str],
+) -> NDArray[np.int64]:
+    """Bytes that `splice` leaves of documents of `n_bytes`, int64, shape (D,), without reading them."""
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(n_bytes)])
+    ranges = _sorted(n_bytes, documents, starts, stops, kinds)
+    new_offsets = np.cumsum([0, *(len(text.encode()) for text in replacements)], dtype=np.int64)
+    return _sizes(offsets, ranges, new_offsets)
+
+
+_Ranges: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]
+
+
+def _sorted(
+    n_bytes: NDArray[np.int64],
+    documents: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    stops: NDArray[np.int64],
+    kinds: NDArray[np.int32],
+) -> _Ranges:
+    """Where each document's ranges begin, and the ranges in order."""
+    if np.any((starts < 0) | (starts > stops) | (stops > n_bytes[documents])):
+        raise InternalError("expected ranges inside their documents, found one outside")
+    order = np.lexsort((kinds, -stops, starts, documents))
+    range_offsets = np.searchsorted(documents[order], np.arange(len(n_bytes) + 1)).astype(np.int64)
+    return range_offsets, starts[order], stops[order], kinds[order].astype(np.int32)
+
+
+def _sizes(offsets: NDArray[np.int64], ranges: _Ranges, new_offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    from prill.features._splice_kernel import spliced_sizes
+
+    sizes = np.empty(len(offsets) - 1, np.int64)
+    spliced_sizes(offsets, *ranges, new_offsets, sizes)
+    return sizes

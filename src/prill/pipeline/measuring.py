@@ -87,7 +87,7 @@ class ReadDocuments:
 
     def drops(self, table: pa.Table) -> Drops:
         """Bad records, each kind by itself, and documents without text."""
-        reasons = table["bad"].combine_chunks()
+        reasons = table["bad"]
         kinds = sorted(pc.unique(reasons.drop_null()).to_pylist())
         drops = {kind: pc.fill_null(pc.equal(reasons, kind), False).to_numpy() for kind in kinds}
         is_empty = (table["n_bytes"].to_numpy() == 0) & pc.is_null(reasons).to_numpy()

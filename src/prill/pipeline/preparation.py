@@ -1,0 +1,297 @@
+"""From a raw corpus to a prepared one: measure, judge, group, judge again, cut, write.
+
+All columns lie in the run's steps, row for row with the raw corpus; thresholds are applied to them, so that
+a changed threshold reads no text. Only the last step reads the text once more, to write what is kept.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from prill.corpus.columns import read_columns, write_columns
+from prill.corpus.corpus import Corpus
+from prill.corpus.spec import CorpusSpec
+from prill.corpus.writers import write_documents
+from prill.pipeline.measuring import ReadDocuments, engine_kind, measure_all
+from prill.pipeline.walk import Done, ShardWalk
+from prill.prepare.edit import edited, edited_lengths
+from prill.prepare.measure import Drops, Grouping, GroupingInputs, Judge, Measure
+from prill.prepare.spans import Edits
+from prill.prepare.verdict import VERDICT_COLUMNS, ReasonCount, account, joined, verdict_columns
+
+__all__ = ["NOTHING_LEFT", "Judged", "Preparation", "judge_edits", "prepare", "prepared_spec"]
+
+VERDICT_VERSION = 1
+PREPARED_VERSION = 1
+
+NOTHING_LEFT = "nothing left after cuts"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A judge with its stored columns, one file a shard."""
+
+    judge: Judge
+    parts: tuple[Path, ...]
+
+    def table(self, shard: int) -> pa.Table:
+        """The judge's columns of one shard."""
+        return read_columns(self.parts[shard])
+
+    def reasons(self, shard: int) -> Drops:
+        """What the judge drops in one shard."""
+        return self.judge.drops(self.table(shard))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """A finished preparation.
+
+    Attributes:
+        read: the read step.
+        judged: every judge in the order of verdicts, `read` first.
+        verdict: the verdict columns of every document.
+        prepared: the documents that are left, one file a shard.
+        grouped: records' counts of the groupings, by name.
+    """
+
+    read: Done
+    judged: tuple[Judged, ...]
+    verdict: Done
+    prepared: Done
+    grouped: Mapping[str, Mapping[str, Any]]
+
+    def account(self) -> list[ReasonCount]:
+        """What every reason did, those that never fired too."""
+        names = joined([_nothing(judged) for judged in self.judged])
+        tables = [
+            (read_columns(verdict), read_columns(read, ["n_bytes"])["n_bytes"].to_numpy())
+            for verdict, read in zip(self.verdict.parts, self.read.parts, strict=True)
+        ]
+        seen = {reason: None for table, _ in tables for reason in _reasons_in(table)}
+        return account(list({**dict.fromkeys(names), **seen}), tables)
+
+
+def _nothing(judged: Judged) -> Drops:
+    return judged.judge.drops(judged.table(0).slice(0, 0))
+
+
+def _reasons_in(table: pa.Table) -> list[str]:
+    return list(pc.unique(table["reasons"].combine_chunks().flatten()).to_pylist())
+
+
+def prepare(
+    walk: ShardWalk, measures: Sequence[Measure], groupings: Sequence[Grouping], *, memory_bytes: int
+) -> Preparation:
+    """Prepare the walk's corpus.
+
+    Args:
+        measures: in the order of their verdicts, after reading's own.
+        groupings: in order; each sees only documents that nothing before it drops.
+        memory_bytes: about how much a grouping may hold.
+    """
+    first: list[Measure] = [ReadDocuments(spec=walk.corpus.spec), *measures]
+    keys = [grouping.keys for grouping in groupings if grouping.keys is not None]
+    dones = measure_all(walk, [*first, *keys], label="measure every document")
+    judged = [
+        Judged(judge=measure, parts=done.parts)
+        for measure, done in zip(first, dones[: len(first)], strict=True)
+    ]
+    key_parts = {key.name: done for key, done in zip(keys, dones[len(first) :], strict=True)}
+    read, parents = dones[0], list(dones[: len(first)])
+    grouped = {}
+    for grouping in groupings:
+        mine = [key_parts[grouping.keys.name]] if grouping.keys is not None else []
+        done = _group(
+            walk,
+            grouping,
+            judged=judged,
+            keys=mine,
+            parents=parents,
+            memory_bytes=memory_bytes,
+        )
+        judged.append(Judged(judge=grouping, parts=done.parts))
+        parents.append(done)
+        grouped[grouping.name] = done.record.counts
+    verdict = walk.over_shards(
+        "verdict",
+        version=VERDICT_VERSION,
+        settings=_policies(judged),
+        parents=parents,
+        work=lambda: WriteVerdict(judged=tuple(judged)),
+        label="judge every document",
+    )
+    return Preparation(
+        read=read,
+        judged=tuple(judged),
+        verdict=verdict,
+        prepared=_materialise(walk, judged, read=read, verdict=verdict),
+        grouped=grouped,
+    )
+
+
+def prepared_spec(walk: ShardWalk) -> CorpusSpec:
+    """The prepared documents as a corpus."""
+    folder = walk.run.path / "prepared"
+    return CorpusSpec(paths=[str(folder)], shard_bytes=walk.corpus.spec.shard_bytes)
+
+
+def _policies(judged: Sequence[Judged]) -> dict[str, Any]:
+    return {one.judge.name: dict(one.judge.policy) for one in judged}
+
+
+def _group(
+    walk: ShardWalk,
+    grouping: Grouping,
+    *,
+    judged: Sequence[Judged],
+    keys: Sequence[Done],
+    parents: Sequence[Done],
+    memory_bytes: int,
+) -> Done:
+    """One grouping over all documents that nothing before it drops."""
+    settings = {"before": _policies(judged), **grouping.settings}
+    step = walk.run.step(
+        grouping.name,
+        version=grouping.version,
+        settings=settings,
+        parents=[done.record for done in {d.record.fingerprint: d for d in (*parents, *keys)}.values()],
+    )
+    parts = tuple(step.part(shard.index) for shard in walk.corpus.shards)
+    label = f"find {grouping.name} copies"
+    if step.record is not None:
+        walk.progress.reused(label)
+        return Done(record=step.record, parts=parts)
+    scratch = step.folder / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    kept = [_kept(judged, shard.index) for shard in walk.corpus.shards]
+    inputs = GroupingInputs(
+        corpus=walk.corpus,
+        read_parts=judged[0].parts,
+        key_parts=keys[0].parts if keys else (),
+        is_kept=kept.__getitem__,
+        parts=parts,
+        scratch=scratch,
+        engine=walk.engine,
+        memory_bytes=memory_bytes,
+    )
+    with walk.progress.step(label, None, "") as display:
+        counts = grouping.group(inputs)
+        display.advance(1)
+    shutil.rmtree(scratch)
+    return Done(record=step.finish(parts, counts), parts=parts)
+
+
+def _kept(judged: Sequence[Judged], shard: int) -> NDArray[np.bool_]:
+    """Documents that no judge so far drops; one byte a document is all that is held."""
+    drops = joined([one.reasons(shard) for one in judged])
+    dropped: NDArray[np.bool_] = np.any(np.array(list(drops.values())), axis=0)
+    return ~dropped
+
+
+def judge_edits(judged: Sequence[Judged], tables: Sequence[pa.Table]) -> list[Edits]:
+    """What all judges cut or replace in the documents of the tables, one a judge."""
+    found = (one.judge.edits(table) for one, table in zip(judged, tables, strict=True))
+    return [edits for edits in found if edits is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteVerdict:
+    """Writes, for each document of a shard, the reasons to drop it and how long it is after all cuts."""
+
+    judged: tuple[Judged, ...]
+
+    def __call__(self, item: tuple[int, Path]) -> None:
+        index, path = item
+        tables = [one.table(index) for one in self.judged]
+        drops = joined([one.judge.drops(table) for one, table in zip(self.judged, tables, strict=True)])
+        n_bytes = tables[0]["n_bytes"].to_numpy()
+        after, cut = edited_lengths(n_bytes, judge_edits(self.judged, tables))
+        drops[NOTHING_LEFT] = (after == 0) & (n_bytes > 0)
+        write_columns(path, verdict_columns(drops, after, cut), VERDICT_COLUMNS)
+
+
+def _materialise(walk: ShardWalk, judged: Sequence[Judged], *, read: Done, verdict: Done) -> Done:
+    folder = walk.run.path / "prepared"
+    folder.mkdir(parents=True, exist_ok=True)
+    return walk.over_shards(
+        "prepared",
+        version=PREPARED_VERSION,
+        settings={},
+        parents=[verdict],
+        work=lambda: WritePrepared(corpus=walk.corpus, judged=tuple(judged), verdict_parts=verdict.parts),
+        kind=engine_kind(walk.corpus),
+        place=lambda index: folder / f"part-{index:05d}.parquet",
+        counts=partial(_prepared_counts, verdict=verdict, read=read),
+        label="write the prepared documents",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WritePrepared:
+    """Writes the kept documents of one shard, in corpus order, with every field, their text cut.
+
+    Added columns: `prill_shard` and `prill_row`, the document's place in the raw corpus.
+    """
+
+    corpus: Corpus
+    judged: tuple[Judged, ...]
+    verdict_parts: tuple[Path, ...]
+
+    def __call__(self, item: tuple[int, Path]) -> None:
+        index, path = item
+        reasons = read_columns(self.verdict_parts[index], ["drop_reason"])["drop_reason"]
+        kept = pc.is_null(reasons).to_numpy()
+        editors = [one for one in self.judged if one.judge.edits(one.table(index).slice(0, 0)) is not None]
+        tables = [one.table(index).combine_chunks() for one in editors]
+        pieces = [self._piece(index, None, kept, editors, tables)]
+        for batch in self.corpus.batches(self.corpus.shards[index], self.corpus.fields) if kept.any() else ():
+            pieces.append(self._piece(index, batch, kept, editors, tables))
+        write_documents(path, pieces)
+
+    def _piece(
+        self,
+        index: int,
+        batch: Any,
+        kept: NDArray[np.bool_],
+        editors: Sequence[Judged],
+        tables: Sequence[pa.Table],
+    ) -> pa.Table:
+        """The kept documents of a batch; none without a batch, so that there is always a schema."""
+        start, stop = (batch.first_row, batch.first_row + batch.n_rows) if batch is not None else (0, 0)
+        rows = start + np.flatnonzero(kept[start:stop])
+        nothing = pa.array([], pa.large_string())
+        columns = {
+            name: batch.columns[name].take(pa.array(rows - start)) if batch is not None else nothing
+            for name in self.corpus.fields
+        }
+        edits = judge_edits(editors, [table.take(pa.array(rows)) for table in tables])
+        columns["text"] = edited(columns["text"], edits)
+        place = {"prill_shard": np.full(len(rows), index, np.int64), "prill_row": rows.astype(np.int64)}
+        return pa.table({**columns, **place})
+
+
+def _prepared_counts(parts: list[Path], *, verdict: Done, read: Done) -> dict[str, Any]:
+    counts = dict.fromkeys(("n_documents", "n_edited", "n_bytes", "n_bytes_cut", "n_bytes_put"), 0)
+    for path, reading in zip(verdict.parts, read.parts, strict=True):
+        table = read_columns(path, ["drop_reason", "n_bytes_after", "n_bytes_cut"])
+        kept = pc.is_null(table["drop_reason"]).to_numpy()
+        before = read_columns(reading, ["n_bytes"])["n_bytes"].to_numpy()[kept]
+        after, cut = (table[name].to_numpy()[kept] for name in ("n_bytes_after", "n_bytes_cut"))
+        put = after - before + cut
+        counts["n_documents"] += int(kept.sum())
+        counts["n_edited"] += int(((cut > 0) | (put > 0)).sum())
+        for name, values in (("n_bytes", after), ("n_bytes_cut", cut), ("n_bytes_put", put)):
+            counts[name] += int(values.sum())
+    return counts
