@@ -1,0 +1,1 @@
+"""Duplicates: whole documents, near copies, and what repeats inside and across documents."""
