@@ -19,9 +19,9 @@ from prill.features._jit import fold, inlined, kernel, load64
 from prill.features._memo_kernel import reference_buckets
 from prill.features._text_kernel import PADDING, SPACE, class_at, find_tokens, normalise
 
-__all__ = ["scan"]
+__all__ = ["CHUNK_BYTES", "carry", "chunk_end", "grown", "hash_token", "scan"]
 
-_CHUNK_BYTES = 4096
+CHUNK_BYTES = 4096
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 # Odd constants of the hash: fractional bits of the golden ratio, and the multipliers of SplitMix64.
 _SEED = np.uint64(0x9E3779B97F4A7C15)
@@ -31,7 +31,7 @@ _MIX_B = np.uint64(0x94D049BB133111EB)
 
 
 @inlined
-def _hash_token(low: NDArray[np.uint8], start: np.uint32, end: np.uint32) -> np.uint64:
+def hash_token(low: NDArray[np.uint8], start: np.uint32, end: np.uint32) -> np.uint64:
     """64-bit hash of low[start:end]: eight bytes a step, the last step padded with zeros.
 
     Tokens of up to sixteen bytes take both steps, and a mask says whether the first counts: how long the
@@ -61,7 +61,7 @@ def _hash_tokens(
     hashes: NDArray[np.uint64],
 ) -> None:
     for t in range(first, n_tokens):
-        hashes[t] = _hash_token(low, starts[t], ends[t])
+        hashes[t] = hash_token(low, starts[t], ends[t])
 
 
 @inlined
@@ -128,7 +128,7 @@ def _count_pairs(
     n_buckets = np.uint64(counts_B.shape[0])
     before = tokens[max(first - 1, 0)]
     for t in range(np.uint64(first), np.uint64(n_tokens)):  # unsigned: no code for negative indices
-        token = _hash_token(low, starts[t], ends[t])
+        token = hash_token(low, starts[t], ends[t])
         tokens[t] = token
         counts_B[_fast_bucket(token, n_buckets)] += 1
         if t > 0:
@@ -151,7 +151,7 @@ def _sum_pairs(
     n_buckets = np.uint64(table_BK.shape[0])
     before = tokens[max(first - 1, 0)]
     for t in range(np.uint64(first), np.uint64(n_tokens)):
-        token = _hash_token(low, starts[t], ends[t])
+        token = hash_token(low, starts[t], ends[t])
         tokens[t] = token
         total += table_BK[_fast_bucket(token, n_buckets), 0]
         if t > 0:
@@ -161,7 +161,7 @@ def _sum_pairs(
 
 
 @inlined
-def _carry(
+def carry(
     low: NDArray[np.uint8],
     starts: NDArray[np.uint32],
     ends: NDArray[np.uint32],
@@ -216,20 +216,21 @@ def _add_rows(
 
 
 @inlined
-def _cut(data: NDArray[np.uint8], start: int, stop: int) -> int:
-    """End of the chunk that begins at `start`: between two code points, at most _CHUNK_BYTES on."""
-    cut = min(start + _CHUNK_BYTES, stop)
+def chunk_end(data: NDArray[np.uint8], start: int, stop: int) -> int:
+    """End of the chunk that begins at `start`: between two code points, at most CHUNK_BYTES on."""
+    cut = min(start + CHUNK_BYTES, stop)
     while cut < stop and cut > start + 4 and (data[cut] & 0xC0) == 0x80:
         cut -= 1
     return cut
 
 
 @inlined
-def _grown(array: NDArray[np.uint8], n_kept: int, capacity: int) -> NDArray[np.uint8]:
-    grown = np.empty(capacity, np.uint8)
+def grown(array: NDArray[np.uint8], n_kept: int, capacity: int) -> NDArray[np.uint8]:
+    """A larger array that begins with the first `n_kept` bytes of `array`."""
+    larger = np.empty(capacity, np.uint8)
     for i in range(n_kept):
-        grown[i] = array[i]
-    return grown
+        larger[i] = array[i]
+    return larger
 
 
 @kernel
@@ -260,7 +261,7 @@ def scan(
         sums_DK, n_features_D: results, zero on entry.
         special_D: becomes true for documents that were passed over, because Python must lower them.
     """
-    room = 2 * _CHUNK_BYTES + n + PADDING
+    room = 2 * CHUNK_BYTES + n + PADDING
     low, classes = np.empty(2 * room, np.uint8), np.empty(room, np.uint8)
     starts, ends = np.empty(room, np.uint32), np.empty(room, np.uint32)
     tokens, hashes = np.empty(room, np.uint64), np.empty(room * n, np.uint64)
@@ -276,9 +277,9 @@ def scan(
             continue
         n_held, n_context, n_unfinished, last = 0, 0, 0, SPACE
         while i < stop:
-            cut = _cut(data, i, stop)
+            cut = chunk_end(data, i, stop)
             if n_held + room > low.shape[0]:
-                low = _grown(low, n_held, 2 * (n_held + room))
+                low = grown(low, n_held, 2 * (n_held + room))
             n_new = normalise(data, i, cut, characters, low, n_held, classes)
             i = cut
             n_tokens = find_tokens(low, n_new, last, n_held, classes, starts, ends, n_context, n_unfinished)
@@ -310,4 +311,4 @@ def scan(
                 n_features_D[d] += max(n_whole, k) - max(n_context, k)
             if i < stop:
                 n_context = min(n - 1, n_whole)
-                n_held = _carry(low, starts, ends, tokens, n_whole - n_context, n_tokens)
+                n_held = carry(low, starts, ends, tokens, n_whole - n_context, n_tokens)
