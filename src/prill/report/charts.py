@@ -43,8 +43,18 @@ def learning_curves(curves: Sequence[Curve], looks: Mapping[str, Look], *, title
     return _picture(CURVE_HEIGHT, f"{title}. {said}.", parts)
 
 
-def histogram(bins: Histogram, *, threshold: float | None, title: str, css: str) -> Markup:
-    """Share of the pool and of what was kept in every bin, each as a share of its own total."""
+def histogram(
+    bins: Histogram,
+    *,
+    threshold: float | None,
+    title: str,
+    css: str,
+    names: tuple[str, str] = ("in the pool", "kept"),
+) -> Markup:
+    """Share of the pool and of what was kept in every bin, each as a share of its own total.
+
+    `names` says aloud what the two are.
+    """
     shares = [_shares(bins.pool), _shares(bins.kept)]
     top = max(max(shares[0]), max(shares[1]))
     if top <= 0:
@@ -54,16 +64,16 @@ def histogram(bins: Histogram, *, threshold: float | None, title: str, css: str)
     y = Scale(low=0, high=top * 1.08, start=BARS_HEIGHT - _BOTTOM, stop=_TOP)
     ticks = log_ticks((), x.low, x.high, n_most=7) if bins.is_log else linear_ticks(x.low, x.high, n_about=6)
     digits = decimals(ticks)
-    names = [
+    labels = [
         numbers.compact(t) if bins.is_log or max(map(abs, ticks)) >= 1e4 else _fixed(t, digits) for t in ticks
     ]
-    parts = [_rows(y, right=stop, is_share=True), _columns(x, ticks, y.start, names)]
+    parts = [_rows(y, right=stop, is_share=True), _columns(x, ticks, y.start, labels)]
     parts += [element("path", {"class": "pool-area", "d": _steps(bins.edges, shares[0], x, y)})]
     parts += [element("path", {"class": f"kept-area {css}", "d": _steps(bins.edges, shares[1], x, y)})]
     parts += _threshold(threshold, x, y)
     parts += [text(0, 11, f"share of {bins.counted}", css="unit")]
     parts += [text(stop, BARS_HEIGHT - 4, bins.unit, css="unit", anchor="end")]
-    return _picture(BARS_HEIGHT, f"{title}. {_spoken_bins(bins, threshold)}", parts)
+    return _picture(BARS_HEIGHT, f"{title}. {_spoken_bins(bins, threshold, names)}", parts)
 
 
 def _curve_scales(
@@ -248,10 +258,9 @@ def _spoken(points: Sequence[CurvePoint]) -> str:
     return f"from {numbers.loss(first.mean_bpb)} after {numbers.compact(first.n_tokens)} to {end}"
 
 
-def _spoken_bins(bins: Histogram, threshold: float | None) -> str:
+def _spoken_bins(bins: Histogram, threshold: float | None, names: tuple[str, str]) -> str:
     ends = f"from {numbers.plain(bins.edges[0])} to {numbers.plain(bins.edges[-1])} {bins.unit}"
-    counts = (
-        f"{numbers.count(sum(bins.pool))} {bins.counted} in the pool, {numbers.count(sum(bins.kept))} kept"
-    )
+    pool, kept = (numbers.count(sum(counts)) for counts in (bins.pool, bins.kept))
+    counts = f"{pool} {bins.counted} {names[0]}, {kept} {names[1]}"
     line = "" if threshold is None else f"; threshold {numbers.score(threshold)}"
     return f"{counts}, {ends}{line}."

@@ -7,28 +7,19 @@ large, excerpts become shorter, then groups smaller, then charts fewer, and the 
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import re
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from prill.errors import InternalError
-from prill.report import numbers
 from prill.report.harmless import harmless
 from prill.report.model import ReportData, SampleDocument, SampleGroup, TargetReport
-from prill.report.overview import spoken
+from prill.report.page import MAX_BYTES, asset, embedded_json, environment, policy
 from prill.report.view import Limits, PageView, page_view
 from prill.run.atomic import atomic_path
 
 __all__ = ["MAX_BYTES", "render", "write_report"]
-
-MAX_BYTES = 2_900_000  # below 3 MB with room for a mail header or a comment
 
 _LEVELS = (
     Limits(),
@@ -78,69 +69,21 @@ def write_report(path: Path | str, data: ReportData) -> None:
 def _render(data: ReportData, limits: Limits) -> str:
     clean = harmless(data, text_limit=limits.n_chars)
     view = page_view(clean, limits)
-    css, script = _asset("style.css"), _asset("browser.js")
+    css, script = asset("style.css"), asset("browser.js")
     page: str = (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             data=clean,
             view=view,
             css=Markup(css),
             script=Markup(script),
-            policy=_policy(css, script),
+            policy=policy(css, script),
             browser_json=Markup(_browser_json(view)),
             has_clock=any(cost.elapsed_s is not None for cost in clean.costs),
         )
     )
     return page.lstrip()
-
-
-def _environment() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("prill.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    shown = ("compact", "count", "difference", "interval", "loss", "percent", "power", "score", "size")
-    environment.filters |= {name: getattr(numbers, name) for name in shown}
-    environment.filters |= {"prose": _prose, "spoken": spoken}
-    environment.filters["percent_whole"] = _percent_whole
-    return environment
-
-
-def _percent_whole(share: float) -> str:
-    return f"{100 * share:g}\u00a0%"
-
-
-def _prose(sentence: str) -> Markup:
-    """A sentence with true minus signs, and names between backticks set as code; everything is escaped."""
-    parts = re.sub(r"(?<![\w.-])-(?=\d)", "−", sentence).split("`")
-    if len(parts) % 2 == 0:
-        return escape("`".join(parts))
-    shown = [
-        Markup("<code>{}</code>").format(part) if i % 2 else escape(part) for i, part in enumerate(parts)
-    ]
-    return Markup("").join(shown)
-
-
-def _policy(css: str, script: str) -> str:
-    return (
-        f"default-src 'none'; style-src {_source_hash(css)}; script-src {_source_hash(script)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _source_hash(content: str) -> str:
-    digest = hashlib.sha256(content.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
-
-
-def _asset(name: str) -> str:
-    return (files("prill.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _browser_json(view: PageView) -> str:
@@ -151,10 +94,7 @@ def _browser_json(view: PageView) -> str:
         for group in target.groups
         for sample in group.documents
     ]
-    content = json.dumps(entries, ensure_ascii=False, separators=(",", ":"))
-    for sign in "<>&\u2028\u2029":
-        content = content.replace(sign, f"\\u{ord(sign):04x}")
-    return content
+    return embedded_json(entries)
 
 
 def _n_excerpt_chars(data: ReportData, limits: Limits) -> int:

@@ -26,7 +26,7 @@ from prill.report.model import (
 )
 from prill.report.overview import Comparison, Headline, comparisons, headline, is_headline, spoken
 
-__all__ = ["Limits", "PageView", "page_view"]
+__all__ = ["Limits", "PageView", "is_laid_out", "page_view"]
 
 _ROWS_IN_ONE_PLOT = 60
 _OPEN_TARGETS = 4
@@ -313,7 +313,7 @@ def _groups(
                 anchor=f"{anchor}-d{n_before + index}",
                 document=document,
                 is_cut=_is_cut(document, limits),
-                is_laid_out=_is_laid_out(document.text),
+                is_laid_out=is_laid_out(document.text),
             )
             for index, document in enumerate(shown, start=1)
         )
@@ -333,7 +333,7 @@ def _is_cut(document: SampleDocument, limits: Limits) -> bool:
     return document.text.endswith("…") or (document.n_chars or 0) > limits.n_chars
 
 
-def _is_laid_out(text: str) -> bool:
+def is_laid_out(text: str) -> bool:
     """Whether line breaks and indents carry meaning (code, tables), so that equal widths read better."""
     lines = [line for line in text.splitlines() if line.strip()]
     marked = sum(
