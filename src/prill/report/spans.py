@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TextIO
 
+import numpy as np
 from markupsafe import Markup
 
 from prill.prepare.spans import Edits, Spans
@@ -76,8 +77,11 @@ def spans_of(
     """
     first, last = int(spans.offsets[document]), int(spans.offsets[document + 1])
     known = replacements or {}
-    names = [spans.names[int(kind)] for kind in spans.kinds[first:last]]
-    places = zip(spans.starts[first:last].tolist(), spans.stops[first:last].tolist(), names, strict=True)
+    of_equal_spans_the_lowest = np.argsort(spans.kinds[first:last], kind="stable") + first
+    places = (
+        (int(spans.starts[i]), int(spans.stops[i]), spans.names[int(spans.kinds[i])])
+        for i in of_equal_spans_the_lowest
+    )
     return tuple(
         TextSpan(start=start, stop=stop, reason=name, replacement=known.get(name), is_edit=is_edit)
         for start, stop, name in places
