@@ -63,6 +63,25 @@ def run(
 
 
 @app.command()
+def prepare(
+    recipe: RecipePath,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the run, instead of the recipe's.")
+    ] = None,
+    workers: Workers = None,
+    quiet: Quiet = False,
+    accept_changes: Accept = False,
+) -> None:
+    """Prepare a raw corpus: measure, drop, find copies, cut; run it again after any stop and it goes on."""
+    from prill.pipeline.prepare import prepare_recipe
+
+    done = prepare_recipe(
+        recipe, output=output, n_workers=workers, is_quiet=quiet, accept_changes=accept_changes
+    )
+    typer.echo(f"prepared: {done.folder / 'prepared'}")
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to put it.")] = Path("prill-demo"),
     workers: Workers = None,
@@ -89,10 +108,10 @@ def why(
     document: Annotated[str, typer.Argument(metavar="ID", help="A document's id, or SHARD:ROW.")],
     run_folder: Annotated[Path, typer.Option("--run", "-r", help="The folder of a run.")] = Path("run"),
 ) -> None:
-    """Show every column, threshold and rule that kept or dropped a document."""
-    from prill.pipeline.why import explain
+    """Show every column, threshold and rule that kept or dropped a document, and what was cut out of it."""
+    from prill.pipeline.why import write_explanation
 
-    typer.echo(explain(run_folder, document))
+    write_explanation(run_folder, document, sys.stdout)
 
 
 @app.command()
@@ -139,13 +158,18 @@ def verify(run_folder: RunFolder = Path("run")) -> None:
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    prepare_only: Annotated[
+        bool, typer.Option("--prepare", help="Of a recipe that only prepares a corpus.")
+    ] = False,
+) -> None:
     """Print the JSON schema of a recipe, for editors."""
     import orjson
 
-    from prill.recipe import json_schema
+    from prill.recipe import PrepareRecipe, Recipe, json_schema
 
-    typer.echo(orjson.dumps(json_schema(), option=orjson.OPT_INDENT_2).decode())
+    content = json_schema(PrepareRecipe if prepare_only else Recipe)
+    typer.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
 
 
 @app.command()

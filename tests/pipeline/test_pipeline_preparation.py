@@ -136,7 +136,7 @@ def test_rules_then_copies_then_edits(tmp_path: Path) -> None:
     assert documents["prill_row"].to_pylist() == [0, 3, 3]
     assert done.grouped["letters"] == {"n_letters": 3}
     assert not list((tmp_path / "run").rglob("scratch"))
-    again = Corpus.open(prepared_spec(walk))
+    again = Corpus.open(prepared_spec(tmp_path / "run", walk.corpus.spec))
     assert [t for s in again.shards for b in again.batches(s) for t in b.text.to_pylist()] == [
         "alpha beta",
         "beta !",

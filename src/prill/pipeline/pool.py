@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from prill.corpus.columns import ColumnInfo, read_columns, write_columns
 from prill.corpus.corpus import Corpus
-from prill.corpus.tokenizer import load_tokenizer
 from prill.features.keyed import keyed_uniform
+from prill.features.token_counts import TokenCounter
 from prill.pipeline.measuring import EMPTY
 
 __all__ = [
@@ -132,14 +132,14 @@ class CountTokens:
 
     def __call__(self, item: tuple[int, Path]) -> None:
         index, path = item
-        tokenizer = load_tokenizer(self.tokenizer)
+        counter = TokenCounter.of(self.tokenizer)
         eligible = pc.is_null(read_columns(self.eligible_parts[index])["drop_reason"]).to_numpy()
         n_tokens = np.zeros(len(eligible), np.int64)
         for batch in self.corpus.batches(self.corpus.shards[index]):
             rows = batch.first_row + np.flatnonzero(
                 eligible[batch.first_row : batch.first_row + batch.n_rows]
             )
-            n_tokens[rows] = tokenizer.count_batch(batch.text.take(pa.array(rows - batch.first_row))) + 1
+            n_tokens[rows] = counter.count_batch(batch.text.take(pa.array(rows - batch.first_row))) + 1
         write_columns(path, {"n_tokens": n_tokens}, _TOKEN_COLUMNS)
 
 

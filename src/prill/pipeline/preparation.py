@@ -140,10 +140,9 @@ def prepare(
     )
 
 
-def prepared_spec(walk: ShardWalk) -> CorpusSpec:
-    """The prepared documents as a corpus."""
-    folder = walk.run.path / "prepared"
-    return CorpusSpec(paths=[str(folder)], shard_bytes=walk.corpus.spec.shard_bytes)
+def prepared_spec(folder: Path, raw: CorpusSpec) -> CorpusSpec:
+    """The documents that the preparation in `folder` made of the raw corpus, as a corpus."""
+    return CorpusSpec(paths=[str(folder.resolve() / "prepared")], shard_bytes=raw.shard_bytes)
 
 
 def _policies(judged: Sequence[Judged]) -> dict[str, Any]:

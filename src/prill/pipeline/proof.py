@@ -17,8 +17,9 @@ import pyarrow as pa
 from prill.corpus.columns import read_columns
 from prill.corpus.corpus import Corpus
 from prill.corpus.packed import write_packed
-from prill.corpus.tokenizer import TextTokenizer, load_tokenizer
+from prill.corpus.tokenizer import TextTokenizer
 from prill.corpus.writers import write_parquet
+from prill.features.token_counts import TokenCounter
 from prill.pipeline.choose import DrawTables, SubsetTables, draw
 from prill.study.pieces import Pieces
 
@@ -93,11 +94,11 @@ class EncodeShard:
         index, path = item
         samples = read_samples(self.samples)
         wanted = np.unique(samples["row"].to_numpy()[samples["shard"].to_numpy() == index])
-        tokenizer = load_tokenizer(self.tokenizer)
+        counter = TokenCounter.of(self.tokenizer)
         encoded: list[np.ndarray] = []
         for batch in self.corpus.batches(self.corpus.shards[index]) if len(wanted) else ():
             here = wanted[(wanted >= batch.first_row) & (wanted < batch.first_row + batch.n_rows)]
-            encoded += tokenizer.encode_batch(batch.text.take(pa.array(here - batch.first_row)).to_pylist())
+            encoded += counter.encode(batch.text.take(pa.array(here - batch.first_row))).documents()
         tokens = pa.array(encoded, pa.large_list(pa.uint32()))
         write_parquet(path, pa.table({"row": wanted.astype(np.int64), "tokens": tokens}))
 

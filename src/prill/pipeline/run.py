@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from prill.corpus.corpus import Corpus
 from prill.engine.failure import Retry
 from prill.engine.local import LocalEngine
 from prill.errors import RecipeError
@@ -13,6 +14,7 @@ from prill.pipeline.dataset import write_dataset
 from prill.pipeline.inputs import available_cores, check_inputs
 from prill.pipeline.place import recall_place, remember_place
 from prill.pipeline.plan import announce
+from prill.pipeline.prepare import PREPARATION, Work, of_study, prepare_into
 from prill.pipeline.publish import Outcome, publish
 from prill.pipeline.trials import prove
 from prill.pipeline.walk import Walk
@@ -47,6 +49,12 @@ def run_recipe(
         corpus, targets = check_inputs(recipe, base)
         with RunDirectory.open(folder, stored, accept_changes) as run:
             remember_place(folder, path.resolve())
+            if recipe.prepare is not None:
+                work = Work(
+                    recipe_path=path.resolve(), n_workers=n_workers, progress=progress, accept=accept_changes
+                )
+                done = prepare_into(folder / PREPARATION, of_study(recipe), work)
+                corpus = Corpus.open(done.corpus)
 
             def retried(retry: Retry) -> None:
                 run.events.emit("retry", {"what": str(retry)})

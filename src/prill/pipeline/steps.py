@@ -90,11 +90,10 @@ def _target_table(target: Target) -> pa.Table:
 
 def prepare_pool(walk: Walk, targets: Mapping[str, Target], targets_done: Done) -> Pool:
     """Read the pool, say which documents may be chosen, and count their tokens."""
-    recipe = walk.recipe
     kind = engine_kind(walk.corpus)
     if kind == "processes":
         compile_kernels()  # once, so that workers load them from the cache
-    (read,) = measure_all(walk, [ReadDocuments(spec=recipe.corpus)], label="read the pool")
+    (read,) = measure_all(walk, [ReadDocuments(spec=walk.corpus.spec)], label="read the pool")
     if read.record.counts["n_bad"]:
         _quarantine(walk, read)
     eligible = _mark_eligible(walk, read, targets, targets_done)

@@ -3,41 +3,72 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import orjson
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from prill.corpus.columns import read_columns
 from prill.corpus.corpus import Corpus
-from prill.errors import DataError, printable
+from prill.errors import printable
+from prill.pipeline.locate import locate
 from prill.pipeline.place import recall_place
 from prill.pipeline.pool import COPY
+from prill.pipeline.preparation import prepared_spec
+from prill.pipeline.prepare import PREPARATION
+from prill.pipeline.why_prepared import explain_prepared
 from prill.recipe.load import load_recipe
+from prill.report.spans import write_spans
 from prill.run.directory import StoredRun, read_run
 from prill.run.record import Record
 from prill.select.policy import Policy
 from prill.select.ranking import ordered
 
-__all__ = ["explain", "locate"]
+__all__ = ["explain", "write_explanation"]
 
 EXCERPT = 400
+LONGEST_TEXT = 20_000  # characters of a text shown with its spans
+
+
+def write_explanation(run_folder: Path, document: str, stream: TextIO) -> None:
+    """Write all that a run knows of one document: its preparation with its text, then its selection.
+
+    Args:
+        run_folder: of a preparation, or of a study, with a preparation in it or not.
+        document: its id, or `SHARD:ROW`; in the raw corpus when there was a preparation.
+        stream: gets colours when it is a terminal.
+    Raises:
+        DataError: the run has no such document, or has not come that far.
+    """
+    is_study = "budget" in read_run(run_folder).recipe
+    prepared = run_folder / PREPARATION if is_study else run_folder
+    if not is_study or prepared.is_dir():
+        found = explain_prepared(prepared, document)
+        stream.write("\n".join(found.facts) + "\n\n")
+        write_spans(found.text, found.spans, stream, n_chars=LONGEST_TEXT)
+        if not is_study or not found.is_kept:
+            return
+        stream.write("\n")
+        document = found.place
+    stream.write(explain(run_folder, document) + "\n")
 
 
 def explain(run_folder: Path, document: str) -> str:
-    """What the run knows of one document, and which rule decided for each target, as a text.
+    """What a run's selection knows of one document, and which rule decided for each target, as a text.
 
     Args:
         run_folder: of a run whose selection is finished.
-        document: its id, or `SHARD:ROW`.
+        document: its id, or `SHARD:ROW`, among the documents that were scored.
     Raises:
         DataError: the run has no such document, or has not come that far.
     """
     stored = read_run(run_folder)
     recipe_path = recall_place(run_folder)
-    corpus = Corpus.open(load_recipe(recipe_path).corpus, recipe_path.parent)
+    recipe = load_recipe(recipe_path)
+    if recipe.prepare is None:
+        corpus = Corpus.open(recipe.corpus, recipe_path.parent)
+    else:
+        corpus = Corpus.open(prepared_spec(run_folder / PREPARATION, recipe.corpus))
     shard, row, name, text = locate(corpus, document)
     lines = [
         f"document   {printable(name or '(no id)')}",
@@ -62,27 +93,6 @@ def explain(run_folder: Path, document: str) -> str:
         if record.step.startswith("choose-")
     ]
     return "\n".join([*lines, *chosen])
-
-
-def locate(corpus: Corpus, document: str) -> tuple[int, int, str | None, str]:
-    """Shard, row, id and text of the document with this id, or at this `SHARD:ROW`."""
-    fields = ("text", "id") if "id" in corpus.fields else ("text",)
-    shard_text, _, row_text = document.rpartition(":")
-    by_place = shard_text.isdigit() and row_text.isdigit() and int(shard_text) < len(corpus.shards)
-    shards = [corpus.shards[int(shard_text)]] if by_place else corpus.shards
-    for shard in shards:
-        for batch in corpus.batches(shard, fields):
-            ids = batch.columns.get("id", pa.nulls(batch.n_rows, pa.large_string()))
-            if by_place:
-                place = int(row_text) - batch.first_row
-            else:
-                place = int(pc.index(ids, pa.scalar(document, pa.large_string())).as_py())
-            if 0 <= place < batch.n_rows:
-                return shard.index, batch.first_row + place, ids[place].as_py(), batch.text[place].as_py()
-    raise DataError(
-        f"a document of the corpus expected, found none called {printable(document)!r}",
-        hint="give its id exactly, or its place as SHARD:ROW",
-    )
 
 
 def _row(part: Path, row: int) -> dict[str, Any]:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
 from prill.errors import Problem, RecipeError, near, printable
 from prill.methods.registry import get_method, list_methods
 from prill.recipe.model import Recipe
+from prill.recipe.preparation import PrepareRecipe
 from prill.recipe.yaml import Located, read_yaml
 
-__all__ = ["load_recipe", "parse_recipe"]
+__all__ = ["load_any_recipe", "load_recipe", "parse_preparation", "parse_recipe"]
+
+M = TypeVar("M", bound=BaseModel)
+
+_STUDY_KEYS = {"targets", "budget", "arms", "trials"}  # a recipe with any of them is one of a whole study
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -22,8 +27,24 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         RecipeError: the file cannot be read, or is no valid recipe; tells all problems.
     """
+    return parse_recipe(_read(path), name=str(path))
+
+
+def load_any_recipe(path: Path) -> Recipe | PrepareRecipe:
+    """The recipe in a YAML file: of a whole study, or of a preparation alone.
+
+    Raises:
+        RecipeError: the file cannot be read, or is no valid recipe; tells all problems.
+    """
+    text = _read(path)
+    content = read_yaml(text, name=str(path)).value
+    is_study = isinstance(content, dict) and bool(_STUDY_KEYS & content.keys())
+    return parse_recipe(text, name=str(path)) if is_study else parse_preparation(text, name=str(path))
+
+
+def _read(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as problem:
         raise RecipeError(
             f"a recipe file expected: {problem.strerror}",
@@ -34,27 +55,31 @@ def load_recipe(path: Path) -> Recipe:
         raise RecipeError(
             f"UTF-8 text expected, found byte {problem.start} that is not", where=str(path)
         ) from None
-    return parse_recipe(text, name=str(path))
 
 
 def parse_recipe(text: str, *, name: str) -> Recipe:
     """The recipe in a YAML text; `name` is what errors call it."""
+    return _parse(text, Recipe, name=name, expected="a mapping with corpus, targets and budget")
+
+
+def parse_preparation(text: str, *, name: str) -> PrepareRecipe:
+    """The recipe of a preparation in a YAML text; `name` is what errors call it."""
+    return _parse(text, PrepareRecipe, name=name, expected="a mapping with corpus and prepare")
+
+
+def _parse(text: str, model: type[M], *, name: str, expected: str) -> M:
     located = read_yaml(text, name=name)
     if not isinstance(located.value, dict):
-        raise RecipeError(
-            "a mapping with corpus, targets and budget expected",
-            where=name,
-            hint="see examples/ or `prill schema`",
-        )
+        raise RecipeError(f"{expected} expected", where=name, hint="see examples/ or `prill schema`")
     problems = list(_arm_problems(located, name))
     recipe = None
     try:
-        recipe = Recipe.model_validate(located.value)
+        recipe = model.model_validate(located.value)
     except ValidationError as error:
-        problems += [_problem(dict(detail), located, name) for detail in error.errors()]
+        problems += [_problem(dict(detail), located, name, model=model) for detail in error.errors()]
     if problems:
         raise RecipeError.of(problems)
-    return cast(Recipe, recipe)
+    return cast(M, recipe)
 
 
 def _arm_problems(located: Located, name: str) -> Iterator[Problem]:
@@ -79,12 +104,17 @@ def _arm_problems(located: Located, name: str) -> Iterator[Problem]:
 
 
 def _problem(
-    detail: dict[str, Any], located: Located, name: str, *, known: list[str] | None = None
+    detail: dict[str, Any],
+    located: Located,
+    name: str,
+    *,
+    model: type[BaseModel] = Recipe,
+    known: list[str] | None = None,
 ) -> Problem:
     path = tuple(part for part in detail["loc"] if part not in ("[key]",))
     where = _where(path, located, name)
     if detail["type"] == "extra_forbidden":
-        hint = near(str(path[-1]), known or _known_keys(path[:-1]))
+        hint = near(str(path[-1]), known or _known_keys(model, path[:-1]))
         return Problem(message=f"unknown key `{printable(str(path[-1]))}`", where=where, hint=hint)
     if detail["type"] == "missing":
         return Problem(
@@ -104,9 +134,9 @@ def _where(path: tuple[Any, ...], located: Located, name: str) -> str:
     return f"{position} ({'.'.join(map(str, path))})" if path else position
 
 
-def _known_keys(path: tuple[Any, ...]) -> list[str]:
+def _known_keys(recipe: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
     """Keys that the model at `path` knows."""
-    model: Any = Recipe
+    model: Any = recipe
     for part in path:
         if isinstance(part, int) or not isinstance(model, type):
             continue

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validat
 
 from prill.corpus.spec import CorpusSpec
 from prill.lm.shape import LADDER
+from prill.prepare.spec import PrepareSpec
 from prill.recipe.quantity import Bytes, Tokens
 from prill.select.budget import Budget
 from prill.select.policy import Policy
@@ -137,6 +138,9 @@ class Recipe(_Model):
     name: str = Field("a Prill run", max_length=200, description="Title of the report.")
     seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of everything that is drawn.")
     corpus: CorpusSpec = Field(description="The pool to choose from.")
+    prepare: PrepareSpec | None = Field(
+        None, description="How the pool is prepared first; null takes it as it is."
+    )
     targets: dict[Annotated[str, Field(min_length=1, max_length=100)], TargetSpec] = Field(
         min_length=1, description="What the model should become good at, by name."
     )
@@ -172,7 +176,7 @@ class Recipe(_Model):
         return self
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema(model: type[BaseModel] = Recipe) -> dict[str, Any]:
     """JSON Schema of a recipe, for editors: completion, hover texts and checks."""
-    schema = Recipe.model_json_schema()
+    schema = model.model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Prill recipe"}

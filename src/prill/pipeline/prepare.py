@@ -1,0 +1,120 @@
+"""`prill prepare`: from a recipe's file to a prepared corpus, its lineage and its report."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from prill.corpus.corpus import Corpus
+from prill.corpus.spec import CorpusSpec
+from prill.engine.failure import Retry
+from prill.engine.local import LocalEngine
+from prill.errors import RecipeError
+from prill.pipeline.dataset import write_lineage
+from prill.pipeline.inputs import available_cores
+from prill.pipeline.place import remember_place
+from prill.pipeline.preparation import Preparation, prepare, prepared_spec
+from prill.pipeline.walk import ShardWalk
+from prill.prepare.spec import groupings, measures
+from prill.recipe import PrepareRecipe, Recipe, load_any_recipe
+from prill.run.directory import RunDirectory, read_run
+from prill.run.progress import Progress, choose_progress
+from prill.run.signals import stop_on_signals
+
+__all__ = ["PREPARATION", "Prepared", "Work", "of_study", "prepare_into", "prepare_recipe"]
+
+PREPARATION = "preparation"
+"""Folder of the preparation inside the run of a whole study."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A finished preparation: where it lies, and the corpus that it made."""
+
+    folder: Path
+    corpus: CorpusSpec
+    preparation: Preparation
+
+
+def prepare_recipe(
+    path: Path, *, output: Path | None, n_workers: int | None, is_quiet: bool, accept_changes: bool
+) -> Prepared:
+    """Prepare the corpus of a recipe, or go on with it.
+
+    Args:
+        path: the recipe's file, of a preparation or of a whole study with a `prepare` section.
+        output, n_workers, is_quiet, accept_changes: as for `prill run`.
+    Raises:
+        PrillError: the recipe or an input is wrong; tells all problems before the first step.
+    """
+    recipe = load_any_recipe(path)
+    folder = output or Path(os.path.normpath(path.resolve().parent / recipe.output))
+    with stop_on_signals(), choose_progress(is_quiet=is_quiet) as progress:
+        work = Work(recipe_path=path.resolve(), n_workers=n_workers, progress=progress, accept=accept_changes)
+        if isinstance(recipe, PrepareRecipe):
+            return prepare_into(folder, recipe, work)
+        stored = recipe.model_dump(mode="json", exclude={"output"})
+        with RunDirectory.open(folder, stored, accept_changes):
+            remember_place(folder, path.resolve())
+            return prepare_into(folder / PREPARATION, of_study(recipe), work)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """How a preparation is worked off; none of it changes a result."""
+
+    recipe_path: Path
+    n_workers: int | None
+    progress: Progress
+    accept: bool
+
+
+def of_study(recipe: Recipe) -> PrepareRecipe:
+    """The preparation that a whole recipe asks for.
+
+    Raises:
+        RecipeError: it asks for none.
+    """
+    if recipe.prepare is None:
+        raise RecipeError(
+            "a `prepare` section expected, found none",
+            where=recipe.name,
+            hint="add `prepare: {}` to the recipe; `prill schema --prepare` describes every field",
+        )
+    return PrepareRecipe(name=recipe.name, seed=recipe.seed, corpus=recipe.corpus, prepare=recipe.prepare)
+
+
+def prepare_into(folder: Path, recipe: PrepareRecipe, work: Work) -> Prepared:
+    """Prepare into a folder that is a run of its own."""
+    base = work.recipe_path.parent
+    first, second = measures(recipe.prepare, base), groupings(recipe.prepare, base)
+    corpus = Corpus.open(recipe.corpus, base)
+    stored = recipe.model_dump(mode="json", exclude={"output"})
+    with RunDirectory.open(folder, stored, work.accept) as run:
+        remember_place(folder, work.recipe_path)
+
+        def retried(retry: Retry) -> None:
+            run.events.emit("retry", {"what": str(retry)})
+            work.progress.note(str(retry))
+
+        engine = LocalEngine(work.n_workers or available_cores(), on_retry=retried)
+        walk = ShardWalk(run=run, engine=engine, progress=work.progress, corpus=corpus)
+        done = prepare(walk, first, second, memory_bytes=recipe.prepare.memory)
+        _write_lineage(walk, done)
+        return Prepared(folder=folder, corpus=prepared_spec(folder, recipe.corpus), preparation=done)
+
+
+def _write_lineage(walk: ShardWalk, done: Preparation) -> None:
+    folder = walk.run.path
+    records = [r for r in read_run(folder).records if r.step not in ("lineage", "report")]
+    walk.at_once(
+        "lineage",
+        version=1,
+        settings={},
+        parents=[done.prepared],
+        files=["lineage.json"],
+        folder=folder,
+        build=lambda paths: write_lineage(paths[0], records, {"prepared": done.prepared}),
+        label="write the lineage",
+    )
