@@ -103,10 +103,10 @@ def rows(counts: stats.Counts) -> list[dict[str, int]]:
 def cut(document: str, lines: stats.C4Lines, d: int) -> str:
     """What is left when the spans of document d are cut, and line breaks replaced."""
     data, at, out = document.encode(), 0, b""
-    for k in range(lines.offsets_D1[d], lines.offsets_D1[d + 1]):
-        start, stop = int(lines.starts_S[k]), int(lines.stops_S[k])
+    for k in range(lines.offsets[d], lines.offsets[d + 1]):
+        start, stop = int(lines.starts[k]), int(lines.stops[k])
         assert at <= start < stop <= len(data), "spans must be sorted and apart"
-        out += data[at:start] + (b"\n" if lines.names[lines.kinds_S[k]] == "line break" else b"")
+        out += data[at:start] + (b"\n" if lines.names[lines.kinds[k]] == "line break" else b"")
         at = stop
     return (out + data[at:]).decode()
 
@@ -119,7 +119,7 @@ def test_words_and_ngrams_equal_plain_python(documents: list[str], splitter: sta
     words = stats.split(text, splitter)
     found = rows(stats.count_words(text, words, STOP_WORDS))
     assert found == [word_counts(words_of(document, splitter), STOP_WORDS) for document in documents]
-    assert text.characters_D.tolist() == [len(document) for document in documents]
+    assert text.n_characters.tolist() == [len(document) for document in documents]
 
 
 @settings(max_examples=150)
@@ -139,7 +139,7 @@ def test_c4_lines_equal_plain_python(documents: list[str], reading: stats.C4Read
     for d, (document, counts) in enumerate(zip(documents, rows(lines.counts), strict=True)):
         left, expected = c4_lines(document, reading)
         assert counts == {name: expected[name] for name in counts}
-        a, b = lines.left.offsets_D1[d], lines.left.offsets_D1[d + 1]
+        a, b = lines.left.offsets[d], lines.left.offsets[d + 1]
         assert lines.left.data[a:b].tobytes().decode() == left
         assert cut(document, lines, d) == left
 
@@ -152,7 +152,7 @@ def test_c4_twice_is_c4_once(document: str) -> None:
     left = cut(document, once, 0)
     twice = stats.judge_c4_lines(classed([left]), reading)
     assert cut(left, twice, 0) == left
-    assert twice.offsets_D1.tolist() == [0, 0]
+    assert twice.offsets.tolist() == [0, 0]
 
 
 def test_real_text_equals_plain_python() -> None:

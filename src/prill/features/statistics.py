@@ -1,7 +1,7 @@
 """What quality rules ask of a document, counted straight on Arrow buffers: words, n-grams, lines, C4's lines.
 
-A batch is classed once (`ClassedText`); words are cut by any splitter (`Words`); then each family of counts is
-one call that fills whole columns. Characters are Unicode code points everywhere. Nothing here knows a
+A batch is classed once (`ClassedText`); words are cut by any splitter (`Words`); then each family of counts
+is one call that fills whole columns. Characters are Unicode code points everywhere. Nothing here knows a
 threshold.
 
 Legend: D documents, T words, S spans.
@@ -46,8 +46,8 @@ Counts: TypeAlias = dict[str, NDArray[np.int64]]
 """Columns by name, int64, shape (D,)."""
 
 Splitter: TypeAlias = Literal["words", "spaces", "spacy"]
-"""What a word is: `words` runs of word characters and runs of symbols (`\\w+|[^\\w\\s]+`), `spaces` what white
-space parts, `spacy` the English tokens of spaCy 3."""
+"""What a word is: `words` runs of word characters and runs of symbols (`\\w+|[^\\w\\s]+`), `spaces` what
+white space parts, `spacy` the English tokens of spaCy 3."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,16 +55,16 @@ class ClassedText:
     """The text of D documents with the class byte of every byte.
 
     Attributes:
-        offsets_D1: document d is data[offsets_D1[d]:offsets_D1[d + 1]]; int64, shape (D + 1,), from 0.
+        offsets: document d is data[offsets[d]:offsets[d + 1]]; int64, shape (D + 1,), from 0.
         data: UTF-8, with room behind it that vectors may read.
         classes: class bytes (`_character_classes`), as long.
-        characters_D: code points of each document.
+        n_characters: code points of each document, int64, shape (D,).
     """
 
-    offsets_D1: NDArray[np.int64]
+    offsets: NDArray[np.int64]
     data: NDArray[np.uint8]
     classes: NDArray[np.uint8]
-    characters_D: NDArray[np.int64]
+    n_characters: NDArray[np.int64]
 
     @classmethod
     def of(cls, text: pa.Array) -> ClassedText:
@@ -85,36 +85,42 @@ class ClassedText:
         classes = np.empty(padded.shape[0], dtype=np.uint8)
         characters_D = np.zeros(offsets_D1.shape[0] - 1, dtype=np.int64)
         classify(offsets_D1, padded, class_table(), classes, characters_D)
-        return cls(offsets_D1=offsets_D1, data=padded, classes=classes, characters_D=characters_D)
+        return cls(offsets=offsets_D1, data=padded, classes=classes, n_characters=characters_D)
 
     @property
     def n_documents(self) -> int:
-        return self.offsets_D1.shape[0] - 1
+        return len(self.offsets) - 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Words:
-    """Words of D documents; `features/_statistics_kernel.py` says what the arrays hold."""
+    """Words of D documents.
 
-    tokens_D1: NDArray[np.int64]
-    starts_T: NDArray[np.uint32]
-    ends_T: NDArray[np.uint32]
+    Attributes:
+        offsets: document d has the words offsets[d]:offsets[d + 1]; int64, shape (D + 1,).
+        starts, ends: first byte and byte behind of each word, from the first byte of its document, uint32.
+    """
+
+    offsets: NDArray[np.int64]
+    starts: NDArray[np.uint32]
+    ends: NDArray[np.uint32]
 
 
 def split(text: ClassedText, splitter: Splitter) -> Words:
     """Cut documents into words."""
     if splitter == "spacy":
-        from prill.features.spacy_words import split_spacy
+        from prill.features.spacy_words import split_english
 
-        return Words(**dict(zip(("tokens_D1", "starts_T", "ends_T"), split_spacy(text), strict=True)))
+        tokens_D1, starts_T, ends_T = split_english(text.offsets, text.data)
+        return Words(offsets=tokens_D1, starts=starts_T, ends=ends_T)
     from prill.features import _classes_kernel as kernels
 
     room = text.data.shape[0]
     tokens_D1 = np.empty(text.n_documents + 1, dtype=np.int64)
     starts_T, ends_T = np.empty(room, dtype=np.uint32), np.empty(room, dtype=np.uint32)
     cut = kernels.split_words if splitter == "words" else kernels.split_spaces
-    cut(text.offsets_D1, text.classes, tokens_D1, starts_T, ends_T)
-    return Words(tokens_D1=tokens_D1, starts_T=starts_T, ends_T=ends_T)
+    cut(text.offsets, text.classes, tokens_D1, starts_T, ends_T)
+    return Words(offsets=tokens_D1, starts=starts_T, ends=ends_T)
 
 
 def count_words(text: ClassedText, words: Words, stop_words: Sequence[str]) -> Counts:
@@ -124,15 +130,15 @@ def count_words(text: ClassedText, words: Words, stop_words: Sequence[str]) -> C
         stop_words: words to count, as they stand in the text, upper and lower case apart.
     Returns:
         `n_words`; `n_real_words`, those with a character that is no symbol, and `real_word_characters`;
-        `n_alphabetic_words`, with a letter; `n_stop_words`, and `n_stop_words_distinct`; `n_symbol_words`, with
-        "#" or the character of three dots; `word_characters`; `median_word_length_doubled` (lengths beyond 1023
-        count as 1023). For n = 2..4 `top_{n}_gram_count` and `top_{n}_gram_characters` of the most frequent
-        n-gram, the earliest of several, characters without the spaces between words. For n = 5..10
+        `n_alphabetic_words`, with a letter; `n_stop_words`, and `n_stop_words_distinct`; `n_symbol_words`,
+        with "#" or the character of three dots; `word_characters`; `median_word_length_doubled` (lengths
+        beyond 1023 count as 1023). For n = 2..4 `top_{n}_gram_count` and `top_{n}_gram_characters` of the most
+        frequent n-gram, the earliest of several, characters without the spaces between words. For n = 5..10
         `repeated_{n}_gram_characters`: read from left to right, an n-gram met before adds its characters and
         skips its words; `shared_{n}_gram_characters`: of all n-grams that occur twice, each time they do;
         `all_{n}_gram_characters`: of all n-grams. N-grams are looked for in the first 2^20 words.
-    Source: Rae et al. 2021, arXiv:2112.11446, table A1; `repeated` and `top` as in datatrove, `shared` and `all`
-    as in Dolma (Soldaini et al. 2024, arXiv:2402.00159). Differs: two n-grams are equal when their words are;
+    Source: Rae et al. 2021, arXiv:2112.11446, table A1; `repeated` and `top` as in datatrove, `shared` and
+    `all` as in Dolma (Soldaini et al. 2024, arXiv:2402.00159). Differs: two n-grams are equal when their words are;
     datatrove's repeated n-grams are equal when their characters are, wherever words end.
     """
     from prill.features._statistics_kernel import WORD_COUNTS
@@ -140,12 +146,12 @@ def count_words(text: ClassedText, words: Words, stop_words: Sequence[str]) -> C
 
     counts_DC = np.zeros((text.n_documents, len(WORD_COUNTS)), dtype=np.int64)
     kernel(
-        text.offsets_D1,
+        text.offsets,
         text.data,
         text.classes,
-        words.tokens_D1,
-        words.starts_T,
-        words.ends_T,
+        words.offsets,
+        words.starts,
+        words.ends,
         _stop_table(tuple(stop_words)),
         counts_DC,
     )
@@ -174,7 +180,7 @@ def count_lines(text: ClassedText, *, short_characters: int = 30) -> Counts:
     from prill.features._lines_kernel import count_lines as kernel
 
     counts_DC = np.zeros((text.n_documents, len(LINE_COUNTS)), dtype=np.int64)
-    kernel(text.offsets_D1, text.data, text.classes, short_characters, counts_DC)
+    kernel(text.offsets, text.data, text.classes, short_characters, counts_DC)
     return _columns(LINE_COUNTS, counts_DC)
 
 
@@ -207,18 +213,18 @@ class C4Lines:
     Attributes:
         counts: `n_sentences` and `n_kept_lines` left; `has_lorem_ipsum`, `has_curly_bracket` in a line left;
             `n_lines_word_too_long` and so on, lines gone by reason.
-        offsets_D1: document d has the spans offsets_D1[d]:offsets_D1[d + 1].
-        starts_S, stops_S: bytes from the start of the document.
-        kinds_S: index into `names`.
+        offsets: document d has the spans offsets[d]:offsets[d + 1]; int64, shape (D + 1,).
+        starts, stops: bytes from the start of the document, int64, shape (S,).
+        kinds: index into `names`, int32, shape (S,).
         names: why a line goes, or what is cut inside one; "line break" is to be replaced by a newline.
         left: the text that is left, when it was asked for.
     """
 
     counts: Counts
-    offsets_D1: NDArray[np.int64]
-    starts_S: NDArray[np.int64]
-    stops_S: NDArray[np.int64]
-    kinds_S: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
+    kinds: NDArray[np.int32]
     names: tuple[str, ...]
     left: ClassedText | None
 
@@ -247,7 +253,7 @@ def judge_c4_lines(text: ClassedText, reading: C4Reading, *, keeps_text: bool = 
     left_D1 = np.zeros(text.n_documents + 1, dtype=np.int64)
     left = np.empty(text.data.shape[0] if keeps_text else 0, dtype=np.uint8)
     spans = judge_lines(
-        text.offsets_D1,
+        text.offsets,
         text.data,
         text.classes,
         np.array(rules, dtype=np.int64),
@@ -259,10 +265,10 @@ def judge_c4_lines(text: ClassedText, reading: C4Reading, *, keeps_text: bool = 
     )
     return C4Lines(
         counts=_columns(C4_COUNTS, counts_DC),
-        offsets_D1=spans_D1,
-        starts_S=np.ascontiguousarray(spans[:, 0]),
-        stops_S=np.ascontiguousarray(spans[:, 1]),
-        kinds_S=spans[:, 2].astype(np.int32),
+        offsets=spans_D1,
+        starts=np.ascontiguousarray(spans[:, 0]),
+        stops=np.ascontiguousarray(spans[:, 1]),
+        kinds=spans[:, 2].astype(np.int32),
         names=C4_KINDS,
         left=ClassedText._of_bytes(left_D1, left[: left_D1[-1]]) if keeps_text else None,
     )
@@ -278,12 +284,12 @@ def count_sentences(text: ClassedText, words: Words) -> NDArray[np.int64]:
 
     sentences_D = np.zeros(text.n_documents, dtype=np.int64)
     kernel(
-        text.offsets_D1,
+        text.offsets,
         text.data,
         text.classes,
-        words.tokens_D1,
-        words.starts_T,
-        words.ends_T,
+        words.offsets,
+        words.starts,
+        words.ends,
         late_terminals(),
         sentences_D,
     )
