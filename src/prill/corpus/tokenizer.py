@@ -25,7 +25,14 @@ import pyarrow as pa
 from prill.errors import DataError, RecipeError, printable
 from prill.run.atomic import machine_errors
 
-__all__ = ["END_OF_TEXT", "PIECE_CHARACTERS", "TextTokenizer", "load_tokenizer", "train_bpe"]
+__all__ = [
+    "END_OF_TEXT",
+    "PIECE_CHARACTERS",
+    "TextTokenizer",
+    "load_tokenizer",
+    "text_pieces",
+    "train_bpe",
+]
 
 END_OF_TEXT: Final = "<|endoftext|>"
 PIECE_CHARACTERS: Final = 262_144
@@ -70,7 +77,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> bytes:
         nonlocal n_texts
         for text in texts:
             n_texts += bool(text)
-            yield from _pieces(text)
+            yield from text_pieces(text)
 
     tokenizer.train_from_iterator(pieces(), trainer)
     if not n_texts:
@@ -143,6 +150,15 @@ class TextTokenizer:
         """The text of token ids; special tokens become nothing."""
         return str(self._tokenizer.decode([int(token) for token in tokens]))
 
+    def settings(self) -> dict[str, Any]:
+        """The tokenizer as the library understood it: `tokenizer.json` with every default written out."""
+        return dict(orjson.loads(self._tokenizer.to_str()))
+
+    def normalise(self, text: str) -> str:
+        """What the tokenizer's normaliser makes of a text; the text itself when it has none."""
+        normalizer = self._tokenizer.normalizer
+        return text if normalizer is None else str(normalizer.normalize_str(text))
+
     def _encode(self, pieces: list[str]) -> list[Any]:
         return list(self._tokenizer.encode_batch_fast(pieces, add_special_tokens=False))
 
@@ -189,7 +205,7 @@ def _parsed(content: bytes, where: str) -> Any:
         ) from error
 
 
-def _pieces(text: str) -> Iterator[str]:
+def text_pieces(text: str) -> Iterator[str]:
     """The text, cut before spaces into pieces of at most `PIECE_CHARACTERS`.
 
     No word of a byte-level tokenizer crosses from a character into the space after it, so these cuts
@@ -219,7 +235,7 @@ def _piece_groups(texts: Iterable[str]) -> Iterator[tuple[list[str], list[int]]]
     owners: list[int] = []
     size = 0
     for owner, text in enumerate(texts):
-        for piece in _pieces(text):
+        for piece in text_pieces(text):
             if pieces and size + len(piece) > _BATCH_CHARACTERS:
                 yield pieces, owners
                 pieces, owners, size = [], [], 0
