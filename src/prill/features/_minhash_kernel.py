@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prill.features._jit import fold, inlined, kernel
-from prill.features._matching_kernel import CHUNK_BYTES, ROOM, chunk_words, cut
+from prill.features._matching_kernel import ROOM, chunk_words, cut
 
 __all__ = ["put_keys", "shingle_sets", "sign"]
 
@@ -35,7 +35,7 @@ _MIX_C = np.uint64(0xD6E8FEB86659FD93)
 
 @inlined
 def _shingles(words: NDArray[np.uint64], n_words: int, n: int, out: NDArray[np.uint64]) -> int:
-    """Hashes of the n-grams of words[:n_words], or of all words as one where there are fewer; their number."""
+    """Hashes of the n-grams of words[:n_words], or of all words as one if there are fewer; their number."""
     n_used = min(n, n_words)
     n_out = n_words - n_used + 1
     for j in range(n_out):
@@ -130,7 +130,7 @@ def _n_alone(classes: NDArray[np.uint8], n: int) -> int:
     """How many class bytes belong to characters that are words by themselves."""
     count = 0
     for i in range(n):
-        count += np.int64((classes[i] >> np.uint8(5)) & np.uint8(1))
+        count += int((classes[i] >> np.uint8(5)) & np.uint8(1))
     return count
 
 

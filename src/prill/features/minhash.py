@@ -1,8 +1,8 @@
 """Word n-grams of documents as MinHash signatures, band keys and sets: who may be a near copy of whom.
 
 Two families. `fast` is Prill's own: words of all scripts (`_matching_characters`: case folded, punctuation
-parts words, every character is a word in scripts without spaces) and a similarity sketch at one multiplication
-a shingle. `reference` is datatrove's: its normal form, xxHash64, and permutations from RandomState(seed).
+parts words, every character is a word in scripts without spaces) and a similarity sketch that costs little more
+than one multiplication a shingle. `reference` is datatrove's: its normal form, xxHash64, and permutations from RandomState(seed).
 Both have P(one row equal) = Jaccard similarity, so the S-curve of bands and rows is the same.
 
 Legend: D documents, B bands, K = bands x rows.
@@ -176,9 +176,7 @@ def reference_numbers(seed: int, count: int) -> tuple[NDArray[np.uint64], NDArra
     return a, generator.randint(0, _PRIME, dtype=np.uint64, size=count)
 
 
-def _sign_reference(
-    text: pa.Array, *, n: int, bands: int, rows: int, seed: int, values: bool
-) -> Signatures:
+def _sign_reference(text: pa.Array, *, n: int, bands: int, rows: int, seed: int, values: bool) -> Signatures:
     from prill.corpus.strings import text_array
     from prill.features._minhash_reference_kernel import sign_reference
 
@@ -228,5 +226,5 @@ def _punctuation() -> dict[int, str]:
 _MARKS: Final = (
     "!/\u2014\u201d:\uff05\uff11\u3008&(\u3001\u2501\\\u3010#%\u300c\u300d\uff0c\u3011\uff1b+^]~\u201c\u300a\u201e';"
     "\u2019{|\u2236\u00b4[=-`*\uff0e\uff08\u2013\uff1f\uff01\uff1a$\uff5e\u00ab\u3009,><\u300b)?\uff09\u3002\u2026"
-    "@_.\"}\u25ba\u00bb"
+    '@_."}\u25ba\u00bb'
 )

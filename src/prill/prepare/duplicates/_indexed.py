@@ -132,7 +132,7 @@ def _shard_table(near: NearDuplicates, inputs: GroupingInputs, shard: int) -> It
     keys = read_columns(inputs.key_parts[shard], ["near_keys", "near_shingles"])
     read = read_columns(inputs.read_parts[shard], ["hash_high", "hash_low"])
     own = read_columns(inputs.parts[shard], ["near_keep", "near_indexed"])
-    keep = np.asarray(own["near_keep"].fill_null(False), np.bool_)  # noqa: FBT003
+    keep = np.asarray(own["near_keep"].fill_null(False), np.bool_)
     stays = keep & ~own["near_indexed"].to_numpy() & (keys["near_shingles"].to_numpy() > 0)
     matrix = np.asarray(keys["near_keys"].combine_chunks().flatten(), np.uint64).reshape(len(keep), -1)
     for batch in inputs.corpus.batches(inputs.corpus.shards[shard]):

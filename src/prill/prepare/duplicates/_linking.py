@@ -50,9 +50,7 @@ def link_near(near: NearDuplicates, inputs: GroupingInputs) -> Mapping[str, Any]
     sets = _sets(near, inputs, rows, places_C) if spec.verify else None
     parents_C, n_compared, n_similar = _join(pairs, places_C, sets, spec.threshold)
     members_C = np.bincount(parents_C, minlength=len(parents_C))[parents_C] > 1
-    clusters = form_clusters(
-        places_C[members_C], parents_C[members_C], inputs, rows, quality=near.quality
-    )
+    clusters = form_clusters(places_C[members_C], parents_C[members_C], inputs, rows, quality=near.quality)
     similarity_M = _similarities(clusters, np.flatnonzero(members_C), sets)
     _write(near, inputs, rows, clusters, similarity_M, indexed)
     found = {
@@ -116,9 +114,7 @@ def _pair_equal_signatures(
     _for_all_keys(inputs, rows, sink, is_open=is_open)
     copies = []
     for keys_N, places_N in records.parts():
-        same = pairs_of(
-            keys_N, places_N, leaders=1, n_documents=rows.n_documents, counts=PairCounts()
-        )
+        same = pairs_of(keys_N, places_N, leaders=1, n_documents=rows.n_documents, counts=PairCounts())
         same = same[np.unique(same[:, 1], return_index=True)[1]]  # with the first, not with the one before
         pairs.add(same)
         copies.append(same[:, 1])
@@ -136,9 +132,7 @@ def _pair_bands(
 ) -> None:
     """Pair the documents that share a band key."""
     n_expected = near.spec.bands * int(is_open.sum())
-    records = Records(
-        inputs.scratch / "bands", n_expected=n_expected, memory_bytes=inputs.memory_bytes // 2
-    )
+    records = Records(inputs.scratch / "bands", n_expected=n_expected, memory_bytes=inputs.memory_bytes // 2)
 
     def sink(keys_DB: NDArray[np.uint64], places_D: NDArray[np.int64]) -> None:
         records.add(keys_DB.ravel(), np.repeat(places_D, keys_DB.shape[1]))
@@ -146,9 +140,7 @@ def _pair_bands(
     _for_all_keys(inputs, rows, sink, is_open=is_open)
     leaders = near.spec.leaders if near.spec.verify else 1
     for keys_N, places_N in records.parts():
-        pairs.add(
-            pairs_of(keys_N, places_N, leaders=leaders, n_documents=rows.n_documents, counts=counts)
-        )
+        pairs.add(pairs_of(keys_N, places_N, leaders=leaders, n_documents=rows.n_documents, counts=counts))
     if not near.spec.verify:  # one pair a member joins them all: nothing is left out
         counts.n_bounded_keys = counts.n_pairs_left_out = 0
 
@@ -228,6 +220,4 @@ def _write(
         is_indexed[indexed[rows.within(shard, indexed)] - first] = True
         return {"near_jaccard": pa.array(similarity, mask=missing), "near_indexed": pa.array(is_indexed)}
 
-    write_clusters(
-        "near", clusters, inputs, rows, near.columns, weights=near.spec.weights, more=more
-    )
+    write_clusters("near", clusters, inputs, rows, near.columns, weights=near.spec.weights, more=more)

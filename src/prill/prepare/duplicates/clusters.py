@@ -50,7 +50,7 @@ class Clusters:
 
     Attributes:
         places: int64, shape (M,), ascending.
-        ids: the smallest `hash_low` of the cluster's texts, uint64.
+        ids: a name of the cluster, uint64.
         sizes: int64.
         keep: whether the member is the one that stays.
         representatives: index, among members, of the one that stays, int64.
@@ -71,6 +71,7 @@ def form_clusters(
     *,
     quality: Quality | None,
     longest: bool = True,
+    ids_M: NDArray[np.uint64] | None = None,
 ) -> Clusters:
     """Clusters of the documents with equal labels, of which each has at least two.
 
@@ -79,6 +80,7 @@ def form_clusters(
         labels_M: any numbers.
         quality: of a shard's documents.
         longest: prefer long documents; else those that stand first.
+        ids_M: what to call each member's cluster; default: the smallest hash of its texts.
     """
     n_bytes, high, low, best = _features(places_M, inputs, rows, quality)
     wanted = [places_M, low, high, -n_bytes, -best] if longest else [places_M, -best]
@@ -92,10 +94,12 @@ def form_clusters(
     back[order] = cluster
     keep = np.zeros(len(order), np.bool_)
     keep[order[firsts]] = True
-    ids = np.minimum.reduceat(low[order], firsts) if len(firsts) else np.empty(0, np.uint64)
+    if ids_M is None:
+        smallest = np.minimum.reduceat(low[order], firsts) if len(firsts) else np.empty(0, np.uint64)
+        ids_M = smallest[back]
     return Clusters(
         places=places_M,
-        ids=ids[back],
+        ids=ids_M,
         sizes=sizes[back],
         keep=keep,
         representatives=order[firsts][back] if len(firsts) else np.empty(0, np.int64),
@@ -179,7 +183,13 @@ def dropped(prefix: str, table: pa.Table) -> NDArray[np.bool_]:
 def cluster_counts(clusters: Clusters) -> dict[str, Any]:
     """How many clusters there are, how many documents lie in them and go, and the sizes of the largest."""
     sizes = clusters.sizes[clusters.keep]
-    edges = {"2": (2, 2), "3-4": (3, 4), "5-99": (5, 99), "100-999": (100, 999), "1000 and more": (1000, None)}
+    edges = {
+        "2": (2, 2),
+        "3-4": (3, 4),
+        "5-99": (5, 99),
+        "100-999": (100, 999),
+        "1000 and more": (1000, None),
+    }
     spread = {
         name: int(((sizes >= low) & (sizes <= (high or sizes.max(initial=0)))).sum())
         for name, (low, high) in edges.items()
@@ -200,15 +210,15 @@ def cluster_columns(prefix: str, *, what: str, version: int, state: str = "") ->
     """What the columns of `write_clusters` mean."""
 
     def info(name: str, unit: str, summary: str) -> ColumnInfo:
-        return ColumnInfo(
-            name=f"{prefix}_{name}", unit=unit, version=version, state=state, summary=summary
-        )
+        return ColumnInfo(name=f"{prefix}_{name}", unit=unit, version=version, state=state, summary=summary)
 
     return [
-        info("cluster", "hash", f"which {what} belong together: the smallest text hash; null when alone"),
+        info("cluster", "hash", f"which {what} belong together: one number a cluster; null when alone"),
         info("size", "documents", f"{what} that belong together, this one included"),
         info("keep", "1", "whether this is the document that stays"),
-        info("weight", "1", "how often to repeat the document that stays, by the size of its cluster; else 0"),
+        info(
+            "weight", "1", "how often to repeat the document that stays, by the size of its cluster; else 0"
+        ),
     ]
 
 

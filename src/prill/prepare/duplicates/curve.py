@@ -23,7 +23,9 @@ def curve_lines(*, bands: int, rows: int, threshold: float | None) -> list[str]:
     Args:
         threshold: least similarity of a pair that counts; None when pairs are not compared.
     """
-    found = ", ".join(f"{collision_probability(s, bands=bands, rows=rows):.4f} at {s:g}" for s in SIMILARITIES)
+    found = ", ".join(
+        f"{collision_probability(s, bands=bands, rows=rows):.4f} at {s:g}" for s in SIMILARITIES
+    )
     lines = [
         f"near copies: {bands} bands of {rows} rows find a pair with probability {found}",
         f"a pair is found as often as not at similarity {half_way(bands=bands, rows=rows):.3f}",

@@ -6,8 +6,8 @@ A Parquet file, one row a document that was kept, in the order of the corpus:
 - near only: `keys`: fixed_size_list<uint64>[bands], and `sketch`: list<uint32>, the smallest hashes of the
   document's different shingles, ascending, at most `limit` of them.
 
-The file's metadata says under `prill.index`, as JSON, what made it: `kind` and `settings`. A run reads only an
-index whose settings are its own.
+The file's metadata says under `prill.index`, as JSON, what made it: `kind` and `settings`. A run reads only
+an index whose settings are its own.
 """
 
 from __future__ import annotations
