@@ -25,6 +25,7 @@ __all__ = [
     "copy_block",
     "fold",
     "inlined",
+    "inlined_bare",
     "kernel",
     "load64",
     "match_line",
@@ -40,6 +41,9 @@ _IMPORTED = re.compile(rb"^\s*from (prill\.\w+\._\w+) import", re.MULTILINE)
 
 _njit: Any = numba.njit  # its annotations leave out the options of a part
 _part = _njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy")
+_bare_part = _njit(
+    nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", _nrt=False
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -59,6 +63,15 @@ def kernel(function: F) -> F:
 def inlined(function: F) -> F:
     """Compile `function` as a part of the kernels that call it; it has no entry from Python of its own."""
     return cast(F, _part(function))
+
+
+def inlined_bare(function: F) -> F:
+    """As `inlined`, for parts that make no array: they do not count references.
+
+    numba counts the references to arrays where a part is not inlined, with two locked instructions a call;
+    in small parts that call each other that is most of the time.
+    """
+    return cast(F, _bare_part(function))
 
 
 @functools.cache
