@@ -45,12 +45,15 @@ def run_grouping(
     n_workers: int = 1,
     memory_bytes: int = 1 << 30,
     is_kept: Callable[[int], Any] | None = None,
+    urls: Sequence[Sequence[str | None]] | None = None,
 ) -> Grouped:
-    """Write the documents as Parquet files, one a shard, and group them."""
+    """Write the documents, with their URLs where given, as Parquet files, one a shard, and group them."""
     for name in ("corpus", "columns", "scratch"):
         (folder / name).mkdir(parents=True)
     for k, documents in enumerate(shards):
         table = pa.table({"text": pa.array(documents, pa.large_string())})
+        if urls is not None:
+            table = table.append_column("url", pa.array(urls[k], pa.large_string()))
         pq.write_table(table, folder / "corpus" / f"{k:03d}.parquet")
     corpus = Corpus.open(CorpusSpec(paths=[str(folder / "corpus" / "*.parquet")]))
     read_parts, key_parts = [], []

@@ -1,8 +1,9 @@
 """Word n-grams of documents as MinHash signatures, band keys and sets: who may be a near copy of whom.
 
 Two families. `fast` is Prill's own: words of all scripts (`_matching_characters`: case folded, punctuation
-parts words, every character is a word in scripts without spaces) and a similarity sketch that costs little more
-than one multiplication a shingle. `reference` is datatrove's: its normal form, xxHash64, and permutations from RandomState(seed).
+parts words, every character is a word in scripts without spaces) and a similarity sketch that costs little
+more than one multiplication a shingle. `reference` is datatrove's: its normal form, xxHash64, and permutations
+from RandomState(seed).
 Both have P(one row equal) = Jaccard similarity, so the S-curve of bands and rows is the same.
 
 Legend: D documents, B bands, K = bands x rows.
