@@ -40,14 +40,14 @@ def test_markers_show_what_was_cut_replaced_and_pointed_at():
     shown = spans_text(TEXT, [HINT, MENU, MAIL])
     assert shown == (
         "Write to [-wörk@example.org-]{+<email>+}(email) soon.\n"
-        "[-Home | Login\n-](menu line)[=The end=](toxic word)."
+        "[-Home | Login⏎-](menu line)\n[=The end=](toxic word)."
     )
 
 
 def test_the_page_strikes_out_inserts_and_highlights_with_reasons():
     page = spans_html(TEXT, [MAIL, MENU, HINT])
     assert '<del>wörk@example.org</del><ins>&lt;email&gt;</ins><span class="why">email</span>' in page
-    assert "<del>Home | Login\n</del>" in page
+    assert '<del>Home | Login⏎</del><span class="why">menu line</span>\n' in page
     assert '<mark>The end</mark><span class="why">toxic word</span>.' in page
 
 

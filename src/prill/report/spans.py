@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 _CONTEXT = 60  # characters kept on both sides of a span, however little room there is
+_LINE_END = "⏎"
 _STYLES = {"cut": "red strike", "mark": "reverse", "gap": "dim", "put": "green", "why": "dim italic"}
 
 
@@ -253,23 +254,23 @@ def _gap(left_out: Sequence[Piece]) -> Piece:
 
 
 def _piece_html(piece: Piece) -> Markup:
-    text = visible(piece.text)
+    text, line_end = _ended(piece)
     if piece.kind == "kept":
         return Markup("{}").format(text)
     if piece.kind == "gap":
         return Markup('<span class="gap">… {} …</span>').format(text)
     tag = "del" if piece.kind == "cut" else "mark"
-    parts = [Markup("<{}>{}</{}>").format(Markup(tag), text, Markup(tag))]
+    parts = [Markup("<{}>{}</{}>").format(Markup(tag), text, Markup(tag))] if text else []
     if piece.replacement:
         parts.append(Markup("<ins>{}</ins>").format(visible(piece.replacement)))
     if piece.reasons:
         parts.append(Markup('<span class="why">{}</span>').format(_why(piece)))
-    return Markup("").join(parts)
+    return Markup("").join([*parts, line_end])
 
 
 def _piece_text(piece: Piece) -> list[tuple[str, str]]:
     """Style and text of every part."""
-    text = visible(piece.text)
+    text, line_end = _ended(piece)
     if piece.kind == "kept":
         return [("", text)]
     if piece.kind == "gap":
@@ -279,7 +280,17 @@ def _piece_text(piece: Piece) -> list[tuple[str, str]]:
         parts.append(("put", f"{{+{visible(piece.replacement)}+}}"))
     if piece.reasons:
         parts.append(("why", f"({_why(piece)})"))
-    return parts
+    return [*parts, ("", line_end)] if line_end else parts
+
+
+def _ended(piece: Piece) -> tuple[str, str]:
+    """The visible text, and line ends to put behind its reason; where those are cut, a sign stands for each."""
+    text = visible(piece.text)
+    if piece.kind not in ("cut", "mark") or not text.endswith("\n"):
+        return text, ""
+    body = text.rstrip("\n")
+    n_ends = len(text) - len(body)
+    return body + _LINE_END * n_ends if piece.kind == "cut" else body, "\n" * n_ends
 
 
 def _why(piece: Piece) -> str:
