@@ -28,7 +28,7 @@ class Grouped:
     def column(self, name: str) -> list[Any]:
         return [value for table in self.tables for value in table[name].to_pylist()]
 
-    def spans(self, name: str = "spans") -> list[list[tuple[int, int]]]:
+    def spans(self, name: str) -> list[list[tuple[int, int]]]:
         found: list[list[tuple[int, int]]] = []
         for table in self.tables:
             spans = Spans.of_column(table[name])
