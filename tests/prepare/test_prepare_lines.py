@@ -66,7 +66,7 @@ def test_spans_follow_the_definition_for_any_shards_and_memory(
     found = run_grouping(
         grouping, shards, tmp_path_factory.mktemp("lines"), n_workers=2, memory_bytes=memory_bytes
     )
-    assert found.spans() == expected(documents, grouping.spec)
+    assert found.spans("lines_spans") == expected(documents, grouping.spec)
 
 
 def test_cutting_leaves_each_paragraph_once(tmp_path: Path) -> None:
@@ -80,9 +80,9 @@ def test_cutting_leaves_each_paragraph_once(tmp_path: Path) -> None:
         assert edits is not None
         left += edited(pa.array(part, pa.large_string()), [edits]).to_pylist()
     assert left == [documents[0], "Second.", "Third.\n\n"]
-    assert found.tables[0]["spans"].to_pylist()[1][0]["kind"] == "repeated paragraph"
+    assert found.tables[0]["lines_spans"].to_pylist()[1][0]["kind"] == "repeated paragraph"
     n_notice = len(notice)
-    assert found.column("share") == pytest.approx(
+    assert found.column("lines_share") == pytest.approx(
         [0, (n_notice + 3) / (n_notice + 10), n_notice / (n_notice + 8)]
     )
 
@@ -91,11 +91,11 @@ def test_a_dropped_document_neither_counts_nor_is_cut(tmp_path: Path) -> None:
     documents = ["same line", "same line", "same line"]
     kept = np.array([False, True, True])
     found = run_grouping(lines(), [documents], tmp_path, is_kept=lambda _: kept)
-    assert found.spans() == [[], [], [(0, 9)]]
+    assert found.spans("lines_spans") == [[], [], [(0, 9)]]
 
 
 def test_documents_of_repeated_lines_are_dropped_from_the_threshold_on(tmp_path: Path) -> None:
-    table = pa.table({"spans": pa.nulls(3), "share": pa.array([0.49, 0.5, 1.0], pa.float32())})
+    table = pa.table({"lines_spans": pa.nulls(3), "lines_share": pa.array([0.49, 0.5, 1.0], pa.float32())})
     assert lines(action="drop").drops(table)["mostly repeated lines"].tolist() == [False, True, True]
     assert lines(drop_share=1.0).drops(table)["mostly repeated lines"].tolist() == [False, False, True]
     assert lines().drops(table) == {}

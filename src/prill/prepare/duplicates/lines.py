@@ -164,10 +164,10 @@ class LineDuplicates:
     def columns(self) -> Sequence[ColumnInfo]:
         return (
             ColumnInfo(
-                name="spans", unit="bytes", version=self.version, summary=f"repeated {self.spec.unit}s"
+                name="lines_spans", unit="bytes", version=self.version, summary=f"repeated {self.spec.unit}s"
             ),
             ColumnInfo(
-                name="share",
+                name="lines_share",
                 direction=-1,
                 version=self.version,
                 summary=f"share of the bytes that stand in repeated {self.spec.unit}s",
@@ -200,14 +200,14 @@ class LineDuplicates:
         """Documents that are mostly repeated units."""
         if self._drop_share is None or self.spec.action == "tag":
             return {}
-        share = np.asarray(table["share"].combine_chunks())
+        share = np.asarray(table["lines_share"].combine_chunks())
         return {f"mostly repeated {self.spec.unit}s": share >= self._drop_share}
 
     def edits(self, table: pa.Table) -> Edits | None:
         """The repeated units, to be cut."""
         if self.spec.action != "cut":
             return None
-        return Edits(spans=Spans.of_column(table["spans"]), replacements={})
+        return Edits(spans=Spans.of_column(table["lines_spans"]), replacements={})
 
     @property
     def _drop_share(self) -> float | None:
@@ -232,7 +232,7 @@ class LineDuplicates:
         cut_so_far = np.concatenate([np.zeros(1, np.int64), np.cumsum(spans.stops - spans.starts)])
         cut_D = np.diff(cut_so_far[spans.offsets])
         share_D = (cut_D / np.maximum(n_bytes_D, 1)).astype(np.float32)
-        columns = {"spans": spans.to_column(), "share": share_D}
+        columns = {"lines_spans": spans.to_column(), "lines_share": share_D}
         write_columns(inputs.parts[shard], columns, self.columns)
         return int(is_cut_U.sum()), int(cut_D.sum())
 
