@@ -3,8 +3,8 @@
 Two families. `fast` is Prill's own: words of all scripts (`_matching_characters`: case folded, punctuation
 parts words, every character is a word in scripts without spaces) and a similarity sketch that costs little
 more than one multiplication a shingle. `reference` is datatrove's: its normal form, xxHash64, and the
-permutations of RandomState(seed). Both have P(one row equal) = Jaccard similarity, so the S-curve of bands and
-rows is the same.
+permutations of RandomState(seed). Both have P(one row equal) = Jaccard similarity, so the S-curve of bands
+and rows is the same.
 
 Legend: D documents, B bands, K = bands x rows.
 """
