@@ -6,7 +6,14 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from prill.prepare.contamination.measure import Contamination
+from prill.prepare.contamination.spec import ContaminationSpec
+from prill.prepare.duplicates.lines import LineDuplicates, LineSpec
+from prill.prepare.duplicates.near import NearDuplicates, NearSpec
+from prill.prepare.language import Language, LanguageSpec
 from prill.prepare.measure import Grouping, Measure
+from prill.prepare.rules.measure import Rules
+from prill.prepare.rules.spec import RulesSpec
 from prill.prepare.urls import Urls, UrlSpec
 
 __all__ = ["PrepareSpec", "groupings", "measures"]
@@ -18,6 +25,15 @@ class PrepareSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     urls: UrlSpec | None = Field(None, description="URLs: normal form, domain, lists of unwanted ones.")
+    language: LanguageSpec | None = Field(
+        LanguageSpec(), description="Language and script of every document."
+    )
+    rules: RulesSpec | None = Field(RulesSpec(), description="Quality rules of the field, by preset.")
+    contamination: ContaminationSpec | None = Field(
+        None, description="Benchmark items that must not be in the corpus."
+    )
+    near: NearSpec | None = Field(NearSpec(), description="Near copies of documents.")
+    lines: LineSpec | None = Field(None, description="Lines or paragraphs that many documents share.")
     memory: int = Field(
         1_000_000_000,
         ge=16_000_000,
@@ -34,9 +50,20 @@ def measures(spec: PrepareSpec, base: Path) -> list[Measure]:
     found: list[Measure] = []
     if spec.urls is not None:
         found.append(Urls.of(spec.urls, base))
+    if spec.language is not None:
+        found.append(Language.of(spec.language))
+    if spec.rules is not None:
+        found.append(Rules.of(spec.rules))
+    if spec.contamination is not None:
+        found.append(Contamination.of(spec.contamination, base))
     return found
 
 
 def groupings(spec: PrepareSpec, base: Path) -> list[Grouping]:
     """Everything that compares documents, in the order in which it judges."""
-    return []
+    found: list[Grouping] = []
+    if spec.near is not None:
+        found.append(NearDuplicates.of(spec.near, base))
+    if spec.lines is not None:
+        found.append(LineDuplicates.of(spec.lines))
+    return found
