@@ -1,4 +1,4 @@
-"""Prefixes, suffixes and infixes of English pieces, as sizes in bytes; parts of the kernel of `_spacy_kernel`.
+"""Prefixes, suffixes and infixes of English pieces, as sizes in bytes: parts of `_spacy_kernel`.
 
 Each takes data[low:high], which is all that the rule may see. Bytes that no valid UTF-8 holds do no harm:
 nothing is read beyond `high`, and every step is at least one byte.
@@ -23,7 +23,6 @@ from prill.features._spacy_lookup import (
     SUFFIX,
     UNIT,
     UPPER,
-    WordTables,
     find_string,
 )
 
@@ -102,7 +101,7 @@ def prefix_size(data: NDArray[np.uint8], low: int, high: int, classes: NDArray[n
         return 0 if low + 1 < high and 0x30 <= data[low + 1] <= 0x39 else 1
     if lead == _U:
         return 3 if low + 2 < high and data[low + 1] == _S and data[low + 2] == _DOLLAR else 0
-    if lead == _C or lead == _A:
+    if lead in (_C, _A):
         return 2 if low + 1 < high and data[low + 1] == _DOLLAR else 0
     is_prefix = classes[code_at(data, low, high)] & PREFIX != 0
     return size_at(data, low, high) if is_prefix else 0
@@ -124,7 +123,7 @@ def suffix_size(
     if code == _ELLIPSIS:
         is_double = at - 3 >= low and code_at(data, at - 3, at) == _ELLIPSIS
         return 2 * size if is_double else size
-    if (code == _s or code == _S) and at > low:
+    if code in (_s, _S) and at > low:
         mark = _last_at(data, low, at)
         if data[mark] == _APOSTROPHE or code_at(data, mark, at) == _QUOTE_MARK:
             return high - mark
@@ -150,7 +149,7 @@ def _period_size(data: NDArray[np.uint8], low: int, high: int, classes: NDArray[
         return 1
     if found & UPPER and class_before(data, low, previous, classes) & UPPER:
         return 1
-    is_degree = code == 0x46 or code == 0x43 or code == 0x4B
+    is_degree = code in (0x46, 0x43, 0x4B)
     if is_degree and previous > low and code_at(data, _last_at(data, low, previous), previous) == _DEGREE:
         return 1
     return 0
@@ -177,7 +176,7 @@ def _unit_size(
     first = high
     while first > low and high - first <= _MAX_UNIT and not 0x30 <= data[first - 1] <= 0x39:
         first -= 1
-    if first == low or first == high or high - first > _MAX_UNIT:
+    if first in (low, high) or high - first > _MAX_UNIT:
         return 0
     string = find_string(data, first, high, strings)
     return high - first if string >= 0 and strings[string + KINDS] & UNIT else 0
@@ -208,13 +207,13 @@ def infix_size(
         return 1 if is_end else 0
     if found & ICON:
         return size
-    if lead == _PLUS or lead == _MINUS or lead == _STAR or lead == _CARET:
+    if lead in (_PLUS, _MINUS, _STAR, _CARET):
         is_behind_digit = previous & DIGIT and at + 1 < high
         if is_behind_digit and (0x30 <= data[at + 1] <= 0x39 or data[at + 1] == _MINUS):
             return 1
     if lead == _COMMA:
         return 1 if previous & LETTER and _class_from(data, at + 1, high, classes) & LETTER else 0
-    if lead == _COLON or lead == _LESS or lead == _MORE or lead == _EQUAL or lead == _SLASH:
+    if lead in (_COLON, _LESS, _MORE, _EQUAL, _SLASH):
         is_between = previous & (LETTER | DIGIT) and _class_from(data, at + 1, high, classes) & LETTER
         return 1 if is_between else 0
     code = code_at(data, at, high)

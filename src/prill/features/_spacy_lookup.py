@@ -137,9 +137,9 @@ def find_string(data: NDArray[np.uint8], start: int, stop: int, strings: NDArray
         if n == 0:
             return -1
         at = _STRINGS_AT + _ENTRY * (n - 1)
-        if strings[at + FIRST] == first and strings[at + LAST] == last and strings[at + SIZE] == size:
-            if size <= 16 or _has_middle(data, start, size, strings, at):
-                return int(at)
+        is_same = strings[at + FIRST] == first and strings[at + LAST] == last and strings[at + SIZE] == size
+        if is_same and (size <= 16 or _has_middle(data, start, size, strings, at)):
+            return int(at)
         slot = (slot + 1) & (_SLOTS - 1)
 
 

@@ -46,9 +46,9 @@ def has_broken(
                     break
                 breaks |= np.uint64(1) << np.uint64(base + np.int64(starts[j]) - begin)
                 string = find_string(data, begin, begin + size, strings)
-                if string >= 0 and strings[string + KINDS] & BROKEN and strings[string + BREAKS] == breaks:
-                    if strings[string + CUTS] != breaks:
-                        return True
+                is_broken = string >= 0 and strings[string + KINDS] & BROKEN
+                if is_broken and strings[string + BREAKS] == breaks and strings[string + CUTS] != breaks:
+                    return True
     return False
 
 
@@ -156,7 +156,7 @@ def _rewrite(
             cuts = strings[string + CUTS]
         at = np.int64(begin)
         for byte in range(np.int64(begin) + 1, np.int64(end) + 1):
-            if byte == end or (cuts >> np.uint64(byte - begin)) & np.uint64(1) and chosen[i] > 0:
+            if byte == end or (chosen[i] > 0 and (cuts >> np.uint64(byte - begin)) & np.uint64(1)):
                 starts[n], ends[n] = np.uint32(at), np.uint32(byte)
                 n, at = n + 1, byte
         i += max(chosen[i], 1)

@@ -101,7 +101,7 @@ def count_sentences(text: str, marks: frozenset[str]) -> int:
 
 
 def _all_words(text: str) -> tuple[list[str], list[int]]:
-    """All words, those of white space too, and the number of the piece that each is of; -1 for white space."""
+    """All words, white space too, and the number of the piece that each is of; -1 for white space."""
     known = rules()
     words: list[str] = []
     pieces: list[int] = []

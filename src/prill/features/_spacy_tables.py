@@ -1,4 +1,4 @@
-"""What spaCy's English word splitter knows: classes of characters, units, and chunks with a split of their own.
+"""What spaCy's English word splitter knows: classes of characters, units, and pieces with their own split.
 
 Facts of spaCy 3.8 (`lang/char_classes`, `lang/punctuation`, `lang/tokenizer_exceptions`, `lang/en`), written
 down again as rules: letters with case follow the Unicode categories Ll and Lu inside fixed ranges, and the
@@ -24,6 +24,12 @@ __all__ = [
     "exceptions",
     "letters",
 ]
+
+
+def _words(text: str) -> list[str]:
+    """The words of a list that is written as one string."""
+    return text.split()
+
 
 CASED = (
     "41-5A 61-7A C0-D6 D8-F6 F8-1BF 1C4-2AF 386 388-38A 38C 38E-38F 391-3A9 3AC-3AF 3B1-3C9 3CC-3CE 400-401"
@@ -65,7 +71,7 @@ ICONS = (
 
 PUNCTUATION = "…,:;!?¿؟¡()[]{}<>_#*&。？！，、；：～·।،۔؛٪"
 QUOTES = "'\"”“`‘´’‚,„»«「」『』（）〔〕【】《》\u3008\u3009\u2329\u232a⟦⟧"
-CURRENCIES = "$ £ € ¥ ฿ US$ C$ A$ ₽ ﷼ ₴ ₠ ₡ ₢ ₣ ₤ ₥ ₦ ₧ ₨ ₩ ₪ ₫ ₭ ₮ ₯ ₰ ₱ ₲ ₳ ₵ ₶ ₷ ₸ ₹ ₺ ₻ ₼ ₾ ₿".split()
+CURRENCIES = _words("$ £ € ¥ ฿ US$ C$ A$ ₽ ﷼ ₴ ₠ ₡ ₢ ₣ ₤ ₥ ₦ ₧ ₨ ₩ ₪ ₫ ₭ ₮ ₯ ₰ ₱ ₲ ₳ ₵ ₶ ₷ ₸ ₹ ₺ ₻ ₼ ₾ ₿")
 SENTENCE_MARKS = (
     "21 2E 3F 589 61F 6D4 700-702 7F9 964-965 104A-104B 1362 1367-1368 166E 1735-1736 1803 1809 1944-1945"
     " 1AA8-1AAB 1B5A-1B5B 1B5E-1B5F 1C3B-1C3C 1C7E-1C7F 203C-203D 2047-2049 2E2E 2E3C 3002 A4FF A60E-A60F"
@@ -76,7 +82,7 @@ SENTENCE_MARKS = (
 )
 """What ends a sentence for spaCy's rule-based splitter of sentences: hexadecimal code points."""
 
-HYPHENS = "- – — -- --- —— ~".split()
+HYPHENS = _words("- – — -- --- —— ~")
 
 
 def _units() -> list[str]:
@@ -138,18 +144,18 @@ def _signs() -> Iterator[str]:
 
 
 def _emoticons() -> Iterator[str]:
-    mouths = {":": ") )) ))) ( (( ((( ] } / | P p O o 0 * 3 > X x D".split(), ";": [")", "D"]}
+    mouths = {":": _words(") )) ))) ( (( ((( ] } / | P p O o 0 * 3 > X x D"), ";": [")", "D"]}
     for eyes, ends in mouths.items():
         for end in ends:
             yield from (f"{eyes}{end}", f"{eyes}-{end}")
     for mirrored in ("(:", "[:", "(;", "):"):
         yield from (mirrored, f"{mirrored[0]}-{mirrored[1]}")
-    yield from "=) (= [= =] =( =/ =| ]= =[ =3 =D :1 :() :o) (o: 8) 8-) (-8 8D 8-D >:( >:o".split()
-    yield from ":') :'-) :'( :'-( xD XD xDD XDD ^_^ ^__^ ^___^ >.< >.> <.< ._. ;_; -_- -__-".split()
-    yield from "v.v V.V v_v V_V 0_o o_0 0_0 0.0 o.0 0.o @_@ <3 <33 <333 </3".split()
+    yield from _words("=) (= [= =] =( =/ =| ]= =[ =3 =D :1 :() :o) (o: 8) 8-) (-8 8D 8-D >:( >:o")
+    yield from _words(":') :'-) :'( :'-( xD XD xDD XDD ^_^ ^__^ ^___^ >.< >.> <.< ._. ;_; -_- -__-")
+    yield from _words("v.v V.V v_v V_V 0_o o_0 0_0 0.0 o.0 0.o @_@ <3 <33 <333 </3")
     for between in "_.":
         yield from (f"{left}{between}{right}" for left in "oO" for right in "oO")
-    yield from "(^_^) (-_-) (._.) (>_<) (*_*) (¬_¬) ಠ_ಠ ಠ︵ಠ (ಠ_ಠ) ¯\\(ツ)/¯ (╯°□°）╯︵┻━┻ ><(((*>".split()
+    yield from _words("(^_^) (-_-) (._.) (>_<) (*_*) (¬_¬) ಠ_ಠ ಠ︵ಠ (ಠ_ಠ) ¯\\(ツ)/¯ (╯°□°）╯︵┻━┻ ><(((*>")
 
 
 def _contractions() -> Iterator[tuple[str, ...]]:
@@ -166,7 +172,7 @@ def _contractions() -> Iterator[tuple[str, ...]]:
     }
     for end in ("'ll", "'ll 've", "'d", "'d 've"):
         ends[end] = [*pronouns, *asking, "that", "this", "these", "those"]
-    modal = "ca could do does did had may might must need ought sha should wo would".split()
+    modal = _words("ca could do does did had may might must need ought sha should wo would")
     ends["n't"] = [*modal, "ai", "are", "is", "was", "were", "have", "has", "dare"]
     ends["n't 've"] = modal
     for end, stems in ends.items():
@@ -180,22 +186,22 @@ def _other_splits() -> Iterator[tuple[str, ...]]:
     for hour in range(1, 13):
         yield from ((str(hour), half) for half in ("a.m.", "am", "p.m.", "pm"))
     yield from (("y'", "all"), ("y", "all"))
-    titled = "how 'd 'y|not 've|not ve|can not|gon na|got ta|let 's|c'm on".split("|")
+    titled = ("how 'd 'y", "not 've", "not ve", "can not", "gon na", "got ta", "let 's", "c'm on")
     for words in (line.split() for line in titled):
         yield from (tuple(words), (words[0][0].upper() + words[0][1:], *words[1:]))
 
 
 def _whole_words() -> Iterator[str]:
     """Words that stay whole though an apostrophe, a slash or a period is part of them."""
-    for stem in "doin goin nothin nuthin ol somethin lovin havin".split():
+    for stem in _words("doin goin nothin nuthin ol somethin lovin havin"):
         yield from (stem, stem.title(), f"{stem}'", f"{stem.title()}'")
-    for stem in "em ll nuff".split():
+    for stem in _words("em ll nuff"):
         yield from (stem, f"'{stem}")
-    yield from "'S 's ‘S ‘s and/or w/o 're 'bout 'd ma'am Ma'am o'clock O'clock".split()
+    yield from _words("'S 's ‘S ‘s and/or w/o 're 'bout 'd ma'am Ma'am o'clock O'clock")
     yield from (f"'{first}{rest}" for first in "Cc" for rest in ("ause", "os", "oz", "uz"))
     places = "Mt Ak Ala Ariz Ark Calif Colo Conn Del Fla Ga Ia Id Ill Ind Kan Kans Ky La Mass Mich Minn Miss"
     places += " N.C N.D N.H N.J N.M N.Y Neb Nebr Nev Okla Ore Pa S.C Tenn Va Wash Wis Md Mo Mont D.C St"
     months = "Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec"
     titles = "Adm Bros co Co Corp Dr Gen Gov Inc Jr Ltd Messrs Mr Mrs Ms Ph.D Prof Rep Rev Sen"
     latin = "a.m p.m e.g E.g E.G i.e I.e I.E vs v.s"
-    yield from (f"{word}." for word in f"{places} {months} {titles} {latin}".split())
+    yield from (f"{word}." for word in _words(f"{places} {months} {titles} {latin}"))

@@ -42,7 +42,7 @@ def _behind_scheme(data: NDArray[np.uint8], low: int, high: int, classes: NDArra
     at, n = low, 0
     while at < high:
         code = code_at(data, at, high)
-        is_part = classes[code] & WORD != 0 or code == _PLUS or code == _HYPHEN or code == _DOT
+        is_part = classes[code] & WORD != 0 or code in (_PLUS, _HYPHEN, _DOT)
         if not is_part:
             break
         at += size_at(data, at, high)
@@ -85,7 +85,7 @@ def _names_end(data: NDArray[np.uint8], low: int, high: int, classes: NDArray[np
             code = code_at(data, at, high)
             found = classes[code]
             is_host = found & HOST != 0
-            is_joint = code == _HYPHEN or code == _UNDERSCORE
+            is_joint = code in (_HYPHEN, _UNDERSCORE)
             if not (is_host or is_joint or found & LOWER):
                 break
             is_label &= is_host or (is_joint and n > 0)
