@@ -1,4 +1,4 @@
-"""The item index: exact coverage is the oracle's, more text never lowers it, files and threads keep it whole."""
+"""The item index: exact coverage is the oracle's, more text never lowers it, threads and files are safe."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

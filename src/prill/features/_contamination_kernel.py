@@ -178,6 +178,7 @@ def _grow(
     sign: int,
     blocks: NDArray[np.int64],
     n_blocks: int,
+    question: int,
     answer: int,
     reach: int,
 ) -> int:
@@ -202,12 +203,16 @@ def _grow(
         if i >= 0:
             p, t = p + sign * i, t + sign * j
             continue
-        if sign < 0 or not answer - 2 <= p <= answer or answer == n_item:
-            return n_blocks
-        far = _answer_ahead(item, answer, words, t, min(n_words, t + reach))
+        far = -1
+        if sign > 0 and answer - 2 <= p <= answer < n_item:
+            far = _answer_ahead(item, answer, words, t, min(n_words, t + reach))
+            p = answer
+        elif sign < 0 and question < answer and answer - 1 <= p <= answer + 1:
+            far = _question_behind(item, question, answer, words, max(0, t - reach), t + 1)
+            p = answer - 1
         if far < 0:
             return n_blocks
-        p, t = answer, far
+        t = far
 
 
 @inlined
@@ -226,6 +231,21 @@ def _answer_ahead(
 
 
 @inlined
+def _question_behind(
+    item: NDArray[np.uint64], question: int, answer: int, words: NDArray[np.uint64], first: int, stop: int
+) -> int:
+    """Where in words[first:stop] an item's question ends, as near as possible; -1: nowhere."""
+    n = min(answer - question, _JUMP_WORDS)
+    for b in range(stop - 1, first + n - 2, -1):
+        m = 0
+        while m < n and item[answer - 1 - m] == words[b - m]:
+            m += 1
+        if m == n:
+            return b
+    return -1
+
+
+@inlined
 def _match(
     tables: Tables,
     i: int,
@@ -237,22 +257,19 @@ def _match(
 ) -> tuple[int, int]:
     """Grow a match around equal words p and t; its number of blocks, 0 if not worth keeping, and its end."""
     item = tables.words[tables.offsets[i] : tables.offsets[i + 1]]
-    answer, reach = tables.answer[i], tables.reach[i]
+    question, answer, reach = tables.question[i], tables.answer[i], tables.reach[i]
     while p > 0 and t > 0 and item[p - 1] == words[t - 1]:
         p -= 1
         t -= 1
-    n_blocks = _grow(item, p, words, t, n_words, 1, blocks, 0, answer, reach)
+    n_blocks = _grow(item, p, words, t, n_words, 1, blocks, 0, question, answer, reach)
     end = blocks[n_blocks - 1, 1] + blocks[n_blocks - 1, 2]
     if p > 0 and t > 0:
-        back, ahead = _gap_ahead(item, p - 1, words, t - 1, n_words, -1, item.shape[0])
-        if back >= 0:
-            p, t = p - 1 - back, t - 1 - ahead
-            n_blocks = _grow(item, p, words, t, n_words, -1, blocks, n_blocks, answer, reach)
+        n_blocks = _grow(item, p - 1, words, t - 1, n_words, -1, blocks, n_blocks, question, answer, reach)
     n_equal, longest = 0, 0
     for k in range(n_blocks):
         n_equal += blocks[k, 2]
         longest = max(longest, blocks[k, 2])
-    asked = item.shape[0] - tables.question[i]
+    asked = item.shape[0] - question
     if longest < KEPT_RUN and n_equal < KEPT_SHARE * asked:
         n_blocks = 0
     return n_blocks, end
