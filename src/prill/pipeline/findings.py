@@ -21,7 +21,7 @@ from prill.study.conclude import Conclusion, conclude
 from prill.study.matching import Compute
 from prill.targets.target import Target
 
-__all__ = ["Findings", "judge", "report_data", "shown"]
+__all__ = ["Findings", "judge", "lineage_step", "report_data", "shown"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ def report_data(found: Findings) -> page.ReportData:
         warnings=tuple(_warnings(found)),
         costs=tuple(_costs(found)),
         methods=tuple(_method_note(arm) for arm in recipe.arms),
-        lineage=tuple(_lineage(record) for record in found.records),
+        lineage=tuple(lineage_step(record) for record in found.records),
         inputs=tuple(_inputs(found)),
         versions=(page.Fact(label="Prill", value=__version__),),
         seeds=tuple(range(spec.seeds)) if spec else (),
@@ -262,7 +262,8 @@ def _method_note(arm: ArmSpec) -> page.MethodNote:
     )
 
 
-def _lineage(record: Record) -> page.LineageStep:
+def lineage_step(record: Record) -> page.LineageStep:
+    """A finished step, as a report shows it."""
     return page.LineageStep(
         step=record.step,
         fingerprint=record.fingerprint,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from prill.corpus.spec import CorpusSpec
 from prill.engine.failure import Retry
 from prill.engine.local import LocalEngine
 from prill.errors import RecipeError
+from prill.pipeline.corpus_findings import CorpusFindings, corpus_report
 from prill.pipeline.dataset import write_lineage
 from prill.pipeline.inputs import available_cores
 from prill.pipeline.place import remember_place
@@ -18,11 +20,16 @@ from prill.pipeline.preparation import Preparation, prepare, prepared_spec
 from prill.pipeline.walk import ShardWalk
 from prill.prepare.spec import groupings, measures
 from prill.recipe import PrepareRecipe, Recipe, load_any_recipe
+from prill.report.corpus_model import CorpusReport
+from prill.report.corpus_render import write_corpus_report
 from prill.run.directory import RunDirectory, read_run
 from prill.run.progress import Progress, choose_progress
+from prill.run.record import Record
 from prill.run.signals import stop_on_signals
 
 __all__ = ["PREPARATION", "Prepared", "Work", "of_study", "prepare_into", "prepare_recipe"]
+
+REPORT_VERSION = 1
 
 PREPARATION = "preparation"
 """Folder of the preparation inside the run of a whole study."""
@@ -30,11 +37,12 @@ PREPARATION = "preparation"
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A finished preparation: where it lies, and the corpus that it made."""
+    """A finished preparation: where it lies, the corpus that it made, and what a new report says."""
 
     folder: Path
     corpus: CorpusSpec
     preparation: Preparation
+    report: CorpusReport | None
 
 
 def prepare_recipe(
@@ -101,13 +109,42 @@ def prepare_into(folder: Path, recipe: PrepareRecipe, work: Work) -> Prepared:
         engine = LocalEngine(work.n_workers or available_cores(), on_retry=retried)
         walk = ShardWalk(run=run, engine=engine, progress=work.progress, corpus=corpus)
         done = prepare(walk, first, second, memory_bytes=recipe.prepare.memory)
-        _write_lineage(walk, done)
-        return Prepared(folder=folder, corpus=prepared_spec(folder, recipe.corpus), preparation=done)
+        records = [r for r in read_run(folder).records if r.step not in ("lineage", "report")]
+        _write_lineage(walk, done, records)
+        found = CorpusFindings(
+            walk=walk, recipe=recipe, recipe_path=work.recipe_path, done=done, records=records
+        )
+        return Prepared(
+            folder=folder,
+            corpus=prepared_spec(folder, recipe.corpus),
+            preparation=done,
+            report=_write_report(found),
+        )
 
 
-def _write_lineage(walk: ShardWalk, done: Preparation) -> None:
+def _write_report(found: CorpusFindings) -> CorpusReport | None:
+    """Write `report.html`; what it says, unless it was there already."""
+    written: list[CorpusReport] = []
+
+    def build(paths: list[Path]) -> None:
+        written.append(corpus_report(found))
+        write_corpus_report(paths[0], written[0])
+
+    found.walk.at_once(
+        "report",
+        version=REPORT_VERSION,
+        settings={"recipe": found.recipe_path.read_text(encoding="utf-8")},
+        parents=[found.done.prepared],
+        files=["report.html"],
+        folder=found.walk.run.path,
+        build=build,
+        label="write the report",
+    )
+    return written[0] if written else None
+
+
+def _write_lineage(walk: ShardWalk, done: Preparation, records: Sequence[Record]) -> None:
     folder = walk.run.path
-    records = [r for r in read_run(folder).records if r.step not in ("lineage", "report")]
     walk.at_once(
         "lineage",
         version=1,

@@ -1,0 +1,268 @@
+"""From a finished preparation to what its corpus report says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from prill import __version__
+from prill.audit.copies import exact_copies
+from prill.audit.statistics import CorpusFacts, FactsPlan
+from prill.audit.top_ngrams import TopSpec, top_repeats
+from prill.corpus.columns import read_columns
+from prill.features.keyed import derive_seed
+from prill.pipeline.corpus_examples import (
+    Chosen,
+    Place,
+    choose_examples,
+    read_examples,
+    read_texts,
+)
+from prill.pipeline.findings import lineage_step
+from prill.pipeline.preparation import NOTHING_LEFT, Preparation
+from prill.pipeline.walk import ShardWalk
+from prill.prepare.contamination.measure import Contamination
+from prill.prepare.contamination.report import ItemsReport, merged_reports
+from prill.prepare.verdict import ReasonCount
+from prill.recipe import PrepareRecipe
+from prill.report import corpus_model as page
+from prill.report.corpus_evidence import (
+    breakdown_of,
+    exact_copy_report,
+    length_histogram,
+    repeat_lists,
+)
+from prill.report.model import Fact, InputFile, StepCost
+from prill.run.record import Record
+
+__all__ = ["CorpusFindings", "corpus_report"]
+
+_CATEGORIES = {  # column by title, of whichever judge has it
+    "source": "source",
+    "language": "language",
+    "script": "script",
+    "year": "year",
+    "domain": "url_domain",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusFindings:
+    """What a corpus report is made of."""
+
+    walk: ShardWalk
+    recipe: PrepareRecipe
+    recipe_path: Path
+    done: Preparation
+    records: Sequence[Record]
+
+    def kept(self, shard: int) -> NDArray[np.bool_]:
+        """Which documents of a shard are kept, bool, shape (D,)."""
+        reasons = read_columns(self.done.verdict.parts[shard], ["drop_reason"])["drop_reason"]
+        kept: NDArray[np.bool_] = pc.is_null(reasons).to_numpy()
+        return kept
+
+
+def corpus_report(found: CorpusFindings) -> page.CorpusReport:
+    """Fill the report."""
+    done, recipe = found.done, found.recipe
+    read, kept = done.read.record.counts, done.prepared.record.counts
+    chosen = choose_examples(done, seed=derive_seed(recipe.seed, "corpus examples"))
+    examples = read_examples(found.walk.corpus, done, chosen.places())
+    before, after = _facts(found)
+    n_kept_bytes = kept["n_bytes"] + kept["n_bytes_cut"] - kept["n_bytes_put"]
+    return page.CorpusReport(
+        title=recipe.name,
+        recipe=found.recipe_path.name,
+        before=page.Amount(n_documents=read["n_documents"], n_bytes=read["n_bytes"]),
+        kept=page.Amount(n_documents=kept["n_documents"], n_bytes=n_kept_bytes),
+        prepared=page.Amount(n_documents=kept["n_documents"], n_bytes=kept["n_bytes"]),
+        rules=tuple(_rules(found, chosen, examples)),
+        edits=tuple(_edits(chosen, examples)),
+        n_bytes_cut=kept["n_bytes_cut"],
+        n_bytes_put=kept["n_bytes_put"],
+        n_documents_edited=kept["n_edited"],
+        lengths=tuple(
+            histogram
+            for unit in before.lengths
+            if (histogram := length_histogram(before.lengths[unit], after.lengths[unit], unit=unit))
+        ),
+        breakdowns=tuple(
+            breakdown_of(title, before, after, is_ordered=title == "year") for title in before.categories
+        ),
+        duplicates=(_exact(found),),
+        contamination=tuple(_tasks(found)),
+        repeats=_repeats(found, read["n_bytes"]),
+        costs=tuple(_costs(found)),
+        lineage=tuple(lineage_step(record) for record in found.records),
+        inputs=tuple(_inputs(found)),
+        versions=(Fact(label="Prill", value=__version__),),
+        seeds=(recipe.seed,),
+        recipe_text=found.recipe_path.read_text(encoding="utf-8"),
+        repeat_command=f"prill prepare {found.recipe_path.name}",
+        repeat_notes=(
+            "The same recipe, inputs and version give the same bytes, whatever the number of workers.",
+            "How long each step took on this machine: prill report RUN --timings.",
+        ),
+    )
+
+
+def _rules(
+    found: CorpusFindings, chosen: Chosen, examples: Mapping[Place, page.Example]
+) -> list[page.RuleOutcome]:
+    done = found.done
+    counts = {count.reason: count for count in done.account()}
+    stages: dict[str, str] = {}
+    for judged in done.judged:
+        stages |= dict.fromkeys(judged.judge.drops(judged.table(0).slice(0, 0)), judged.judge.name)
+    stages[NOTHING_LEFT] = "edits"
+    left, outcomes = done.read.record.counts["n_documents"], []
+    n_judged: dict[str, int | None] = {}
+    for reason, count in counts.items():
+        stage = stages.get(reason, "read")
+        n_judged.setdefault(stage, left if stage in done.grouped else None)
+        left -= count.first
+        outcomes.append(_rule(count, stage, n_judged[stage], chosen, examples))
+    return outcomes
+
+
+def _rule(
+    count: ReasonCount,
+    stage: str,
+    n_judged: int | None,
+    chosen: Chosen,
+    examples: Mapping[Place, page.Example],
+) -> page.RuleOutcome:
+    return page.RuleOutcome(
+        reason=count.reason,
+        stage=stage,
+        n_fired=count.fired,
+        n_alone=count.alone,
+        first=page.Amount(n_documents=count.first, n_bytes=count.first_bytes),
+        n_judged=n_judged,
+        examples=tuple(examples[place] for place in chosen.reasons.get(count.reason, ())),
+    )
+
+
+def _edits(chosen: Chosen, examples: Mapping[Place, page.Example]) -> list[page.EditOutcome]:
+    return [
+        page.EditOutcome(
+            kind=kind,
+            stage=stage,
+            n_documents=count.n_documents,
+            n_spans=count.n_spans,
+            n_bytes=count.n_bytes,
+            replacement=count.replacement,
+            examples=tuple(examples[place] for _, place in count.places),
+        )
+        for (stage, kind), count in chosen.edits.items()
+        if count.n_spans
+    ]
+
+
+def _facts(found: CorpusFindings) -> tuple[CorpusFacts, CorpusFacts]:
+    """Facts of all documents as they were read, and of those kept as they are now."""
+    columns: dict[str, tuple[int, str]] = {}
+    for number, judged in enumerate(found.done.judged):
+        for info in judged.judge.columns:
+            columns.setdefault(info.name, (number, info.name))
+    categories = {title: column for title, column in _CATEGORIES.items() if column in columns}
+    words = next((name for name in ("gopher_n_words", "n_words") if name in columns), None)
+    lengths = {"words": words} if words else {}
+    first = FactsPlan(categories=categories, lengths={"bytes": "n_bytes", **lengths})
+    second = FactsPlan(
+        n_bytes="n_bytes_after", categories=categories, lengths={"bytes": "n_bytes_after", **lengths}
+    )
+
+    def of_shard(shard: int) -> tuple[CorpusFacts, CorpusFacts]:
+        table = _table(found, [*first.columns, "n_bytes_after"], columns, shard)
+        kept = found.kept(shard)
+        return first.of(table, shard=shard), second.of(table, shard=shard, is_counted_D=kept)
+
+    shards = [shard.index for shard in found.walk.corpus.shards]
+    parts = found.walk.engine.map(of_shard, shards, kind="threads", name="facts")
+    before, after = parts[0]
+    for old, new in parts[1:]:
+        before, after = before.merge(old), after.merge(new)
+    return before, after
+
+
+def _table(
+    found: CorpusFindings, names: Sequence[str], columns: Mapping[str, tuple[int, str]], shard: int
+) -> pa.Table:
+    table = {}
+    for name in dict.fromkeys(names):
+        if name == "n_bytes_after":
+            part = found.done.verdict.parts[shard]
+        else:
+            part = found.done.judged[columns[name][0]].parts[shard]
+        table[name] = read_columns(part, [name])[name]
+    return pa.table(table)
+
+
+def _exact(found: CorpusFindings) -> page.DuplicateReport:
+    facts = exact_copies(list(found.done.read.parts))
+    corpus = found.walk.corpus
+    texts = read_texts(corpus, [(cluster.shard, cluster.row) for cluster in facts.largest])
+    places = {shard.index: shard.path for shard in corpus.shards}
+    return exact_copy_report(facts, {place: text for place, (text, _, _) in texts.items()}, places)
+
+
+def _tasks(found: CorpusFindings) -> list[page.TaskOverlap]:
+    for judged in found.done.judged:
+        if isinstance(judged.judge, Contamination):
+            made = judged.judge
+            shards = range(len(judged.parts))
+            report = merged_reports([ItemsReport.of(made, judged.table(shard)) for shard in shards])
+            return [
+                page.TaskOverlap(
+                    task=task.task,
+                    n_items=task.n_items,
+                    n_dirty_items=task.n_dirty,
+                    n_documents=task.n_documents,
+                )
+                for task in report.by_task()
+            ]
+    return []
+
+
+def _repeats(found: CorpusFindings, n_bytes: int) -> tuple[page.RepeatList, ...]:
+    walk, spec = found.walk, TopSpec()
+    before = top_repeats(walk.corpus, walk.engine, spec=spec, n_bytes=n_bytes)
+    after = top_repeats(
+        walk.corpus, walk.engine, spec=spec, n_bytes=n_bytes, is_counted=found.kept, also=before
+    )
+    return repeat_lists(before, after)
+
+
+def _costs(found: CorpusFindings) -> list[StepCost]:
+    read, kept = found.done.read.record.counts, found.done.prepared.record.counts
+    whole = {"n_documents": read["n_documents"], "n_bytes": read["n_bytes"]}
+    names = ", ".join(judged.judge.name for judged in found.done.judged if judged.judge.name != "read")
+    return [
+        StepCost(step="measure", what=f"one pass over the text: {names}", **whole),
+        StepCost(
+            step="prepared",
+            what="cut and write what is kept",
+            n_documents=kept["n_documents"],
+            n_bytes=kept["n_bytes"],
+        ),
+    ]
+
+
+def _inputs(found: CorpusFindings) -> list[InputFile]:
+    return [
+        InputFile(
+            path=str(f.get("path", "")),
+            n_bytes=int(f.get("size", 0)),
+            sha256=str(f.get("sha256", "")),
+            role="corpus",
+        )
+        for f in found.done.read.record.inputs
+    ]
