@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from corpus_report_sample import sample_corpus_report
 from report_sample import sample_report
 from test_report_render import poisoned
 
+from prill.report.corpus_render import render_corpus
 from prill.report.render import render
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -24,6 +26,9 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+STUDIES = ["plain", "single", "hostile", "many", "huge"]
+CORPORA = ["corpus", "corpus-hostile"]
 
 pytestmark = [
     pytest.mark.browser,
@@ -55,9 +60,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         title="W" * 5_000,
         targets=tuple(replace(target, name="W" * 5_000 + str(i)) for i, target in enumerate(huge.targets)),
     )
-    paths = {name: folder / f"{name}.html" for name in data}
+    corpora = {"corpus": sample_corpus_report(), "corpus-hostile": poisoned(sample_corpus_report())}
+    texts = {name: render(report) for name, report in data.items()}
+    texts |= {name: render_corpus(report) for name, report in corpora.items()}
+    paths = {name: folder / f"{name}.html" for name in texts}
     for name, path in paths.items():
-        path.write_text(render(data[name]), encoding="utf-8")
+        path.write_text(texts[name], encoding="utf-8")
     return paths
 
 
@@ -85,7 +93,7 @@ def shown_documents(driver: Any) -> int:
     return int(driver.execute_script(f"{script}.filter(d => d.offsetParent !== null).length"))
 
 
-@pytest.mark.parametrize("name", ["plain", "single", "hostile", "many", "huge"])
+@pytest.mark.parametrize("name", STUDIES + CORPORA)
 def test_no_console_message_and_no_request(driver, pages, name):
     open_page(driver, pages[name])
     assert driver.get_log("browser") == []
@@ -115,7 +123,7 @@ def test_even_injected_markup_is_stopped_by_the_policy(driver, pages):
     assert colour != "rgb(255, 0, 0)"
 
 
-@pytest.mark.parametrize("name", ["plain", "single", "hostile", "many", "huge"])
+@pytest.mark.parametrize("name", STUDIES + CORPORA)
 @pytest.mark.parametrize("width", [360, 820])
 def test_the_page_never_scrolls_sideways(driver, pages, name, width):
     open_page(driver, pages[name], width=width)
@@ -208,9 +216,10 @@ return seen;
 """
 
 
+@pytest.mark.parametrize("name", ["plain", "corpus"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_contrast_in_light_and_dark(driver, pages, scheme):
-    open_page(driver, pages["plain"])
+def test_text_has_contrast_in_light_and_dark(driver, pages, scheme, name):
+    open_page(driver, pages[name])
     set_media(driver, scheme=scheme)
     pairs = {tuple(pair[:2]): pair[2] for pair in driver.execute_script(COLOUR_PAIRS)}
     low = {pair: name for pair, name in pairs.items() if contrast(*pair) < 4.5}
@@ -229,6 +238,40 @@ def test_paper_is_white_and_opens_what_is_folded(driver, pages):
     )
     assert shown > 0
     assert not driver.find_element("css selector", "nav").is_displayed()
+
+
+def test_a_corpus_report_starts_with_its_account(driver, pages):
+    open_page(driver, pages["corpus"])
+    for selector in ("#headline", ".lede", ".funnel .is-total .kept-bar"):
+        box = driver.find_element("css selector", selector).rect
+        assert box["height"] > 0
+        assert box["y"] + box["height"] <= 800
+
+
+def test_a_rule_leads_to_its_documents_and_tabs_to_its_stage(driver, pages):
+    open_page(driver, pages["corpus"])
+    n_all = shown_documents(driver)
+    driver.find_element("css selector", ".tabs button[data-kind=edits]").click()
+    assert shown_documents(driver) == 3 < n_all
+    field = driver.find_element("css selector", ".browser input[type=search]")
+    field.send_keys("jane.doe")
+    assert shown_documents(driver) == 3
+    driver.find_element("css selector", ".browser .group:not([hidden]) .doc > summary").click()
+    struck = driver.find_element("css selector", ".browser .group:not([hidden]) .doc[open] del")
+    assert "line-through" in struck.value_of_css_property("text-decoration-line")
+
+
+def test_struck_and_marked_text_is_readable(driver, pages):
+    for scheme in ("light", "dark"):
+        open_page(driver, pages["corpus"])
+        set_media(driver, scheme=scheme)
+        driver.execute_script("document.querySelectorAll('details').forEach(d => { d.open = true })")
+        colours = driver.execute_script(
+            "return [...document.querySelectorAll('.doc-text :is(del, ins, mark, .why)')].map(e => "
+            "[getComputedStyle(e).color, getComputedStyle(e.parentElement).backgroundColor])"
+        )
+        assert colours
+        assert min(contrast(*pair) for pair in colours) >= 4.5
 
 
 def luminance(colour: str) -> float:

@@ -255,7 +255,7 @@ class ConceptReport:
 class CorpusReport:
     """A whole corpus report. `title` names the corpus, `recipe` the file or name it came from.
 
-    `facts` is the short strip under the verdict (corpus, rules, language, copies, seed: three to six entries).
+    `facts` is the short strip under the verdict (corpus, rules, language, copies: three to six entries).
     `lengths` are histograms of documents by length: `pool` counts before, `kept` after. `examples` are
     documents drawn by chance; those of rules, edits and findings stand there.
     """

@@ -284,7 +284,7 @@ def _piece_text(piece: Piece) -> list[tuple[str, str]]:
 
 
 def _ended(piece: Piece) -> tuple[str, str]:
-    """The visible text, and line ends to put behind its reason; where those are cut, a sign stands for each."""
+    """The visible text, and line ends to put behind its reason; a sign stands for each that is cut."""
     text = visible(piece.text)
     if piece.kind not in ("cut", "mark") or not text.endswith("\n"):
         return text, ""
