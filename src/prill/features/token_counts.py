@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from prill.corpus.batch import text_buffers
 from prill.corpus.tokenizer import PIECE_CHARACTERS, TextTokenizer, load_tokenizer, text_pieces
 from prill.features._bpe_kernel import INLINE_IDS, LONG_BYTES, count_tokens
 from prill.features._pretoken_classes import changed_by
@@ -123,7 +124,7 @@ class TokenCounter:
             by_library = _with_phrases(program, texts)
             ready = self._normalised(program, texts, by_library)
             ready = _with_spaces(ready) if program.adds_space else ready
-            offsets, data = _buffers(ready)
+            offsets, data = text_buffers(ready)
             ids = np.empty(int(offsets[-1] - offsets[0]) + INLINE_IDS if wants_ids else 0, np.uint32)
             self._kernel(program, offsets, data, by_library, counts, ids)
             ids = ids[: int(counts.sum())].copy() if wants_ids else ids  # the room is a token a byte
@@ -189,7 +190,7 @@ class TokenCounter:
         rows = np.arange(len(texts))
         if program.forms is not None:
             changes = np.zeros(len(texts), np.bool_)
-            mark_changed(*_buffers(texts), changed_by(program.forms), changes)
+            mark_changed(*text_buffers(texts), changed_by(program.forms), changes)
             rows = np.flatnonzero(changes)
         if not len(rows):
             return texts
@@ -238,14 +239,6 @@ def _plain(texts: pa.Array | pa.ChunkedArray) -> pa.LargeStringArray:
     return pc.fill_null(texts, "") if texts.null_count else texts
 
 
-def _buffers(texts: pa.LargeStringArray) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    _, offsets, data = texts.buffers()
-    if not len(texts) or data is None:
-        return np.zeros(len(texts) + 1, np.int64), np.zeros(1, np.uint8)
-    places = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    return places, np.frombuffer(data, np.uint8) if data.size else np.zeros(1, np.uint8)
-
-
 def _with_spaces(texts: pa.LargeStringArray) -> pa.LargeStringArray:
     """A space before every text that is not empty and does not begin with one."""
     space, nothing = (pa.scalar(text, pa.large_string()) for text in (" ", ""))
@@ -259,7 +252,7 @@ def _offsets_of(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _cut_long(texts: pa.LargeStringArray) -> tuple[pa.LargeStringArray, NDArray[np.int64] | None]:
     """The texts, long ones in the pieces that the library's wrapper cuts, and the document of each piece."""
-    is_long = np.diff(_buffers(texts)[0]) > PIECE_CHARACTERS
+    is_long = np.diff(text_buffers(texts)[0]) > PIECE_CHARACTERS
     if not is_long.any():
         return texts, None
     parts, owners, done = [], [], 0
@@ -278,5 +271,5 @@ def _with_phrases(program: TokenProgram, texts: pa.LargeStringArray) -> NDArray[
     found = np.zeros(len(texts), np.bool_)
     if program.phrases is not None:
         phrases = program.phrases
-        mark_phrases(*_buffers(texts), phrases.pairs, phrases.data, phrases.offsets, found)
+        mark_phrases(*text_buffers(texts), phrases.pairs, phrases.data, phrases.offsets, found)
     return found
