@@ -8,9 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from prill.prepare.contamination.measure import Contamination
 from prill.prepare.contamination.spec import ContaminationSpec
+from prill.prepare.duplicates.exact import ExactDuplicates, ExactSpec
 from prill.prepare.duplicates.lines import LineDuplicates, LineSpec
 from prill.prepare.duplicates.near import NearDuplicates, NearSpec
+from prill.prepare.duplicates.url import UrlCopiesSpec, UrlDuplicates
 from prill.prepare.language import Language, LanguageSpec
+from prill.prepare.lists import Lists, ListSpec, ListsSpec
 from prill.prepare.measure import Grouping, Measure
 from prill.prepare.rules.measure import Rules
 from prill.prepare.rules.spec import RulesSpec
@@ -29,9 +32,14 @@ class PrepareSpec(BaseModel):
         LanguageSpec(), description="Language and script of every document."
     )
     rules: RulesSpec | None = Field(RulesSpec(), description="Quality rules of the field, by preset.")
+    lists: tuple[ListSpec, ...] = Field(
+        (), description="Lists of words, phrases or substrings, judged in this order."
+    )
     contamination: ContaminationSpec | None = Field(
         None, description="Benchmark items that must not be in the corpus."
     )
+    exact: ExactSpec | None = Field(ExactSpec(), description="Exact copies of documents.")
+    same_url: UrlCopiesSpec | None = Field(None, description="Documents of one URL.")
     near: NearSpec | None = Field(NearSpec(), description="Near copies of documents.")
     lines: LineSpec | None = Field(None, description="Lines or paragraphs that many documents share.")
     memory: int = Field(
@@ -54,6 +62,8 @@ def measures(spec: PrepareSpec, base: Path) -> list[Measure]:
         found.append(Language.of(spec.language))
     if spec.rules is not None:
         found.append(Rules.of(spec.rules))
+    if spec.lists:
+        found.append(Lists.of(ListsSpec(lists=spec.lists), base))
     if spec.contamination is not None:
         found.append(Contamination.of(spec.contamination, base))
     return found
@@ -62,6 +72,10 @@ def measures(spec: PrepareSpec, base: Path) -> list[Measure]:
 def groupings(spec: PrepareSpec, base: Path) -> list[Grouping]:
     """Everything that compares documents, in the order in which it judges."""
     found: list[Grouping] = []
+    if spec.exact is not None:
+        found.append(ExactDuplicates.of(spec.exact, base))
+    if spec.same_url is not None:
+        found.append(UrlDuplicates.of(spec.same_url))
     if spec.near is not None:
         found.append(NearDuplicates.of(spec.near, base))
     if spec.lines is not None:

@@ -36,14 +36,14 @@ from prill.prepare.duplicates.clusters import (
 from prill.prepare.measure import Drops, GroupingInputs
 from prill.prepare.spans import Edits
 
-__all__ = ["UrlDuplicates", "UrlKeys", "UrlSpec"]
+__all__ = ["UrlCopiesSpec", "UrlDuplicates", "UrlKeys"]
 
 URL_DUPLICATES_VERSION: Final = 1
 COPY: Final = "same URL as a kept document"
 _WEIGHTS: Final = ((1, 1),)
 
 
-class UrlSpec(BaseModel):
+class UrlCopiesSpec(BaseModel):
     """Which of the documents with one URL stays and what becomes of the others."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -106,7 +106,7 @@ class UrlDuplicates:
         quality_name: what the quality is, for the record; part of the settings.
     """
 
-    spec: UrlSpec
+    spec: UrlCopiesSpec
     keys: UrlKeys
     quality: Quality | None = None
     quality_name: str = ""
@@ -115,7 +115,7 @@ class UrlDuplicates:
     version: ClassVar[int] = URL_DUPLICATES_VERSION
 
     @classmethod
-    def of(cls, spec: UrlSpec, *, quality: Quality | None = None, quality_name: str = "") -> UrlDuplicates:
+    def of(cls, spec: UrlCopiesSpec, *, quality: Quality | None = None, quality_name: str = "") -> UrlDuplicates:
         """The grouping of a recipe."""
         return cls(spec=spec, keys=UrlKeys(), quality=quality, quality_name=quality_name)
 
