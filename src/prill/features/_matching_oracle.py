@@ -62,6 +62,8 @@ def _is_word(character: str) -> bool:
 
 
 def _is_alone(character: str) -> bool:
+    if ord(character) < ALONE_RANGES[0][0]:
+        return False
     return _is_word(character) and any(a <= ord(character) <= b for a, b in ALONE_RANGES)
 
 
