@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from prill.features.normal_text import hash_normal_forms
 from prill.prepare.duplicates.exact import ExactDuplicates, ExactSpec
-from prill.prepare.duplicates.url import UrlDuplicates, UrlSpec
+from prill.prepare.duplicates.url import UrlCopiesSpec, UrlDuplicates
 
 
 def exact(base: Path | None = None, **settings: Any) -> ExactDuplicates:
@@ -89,19 +89,21 @@ def test_exact_copies_of_an_index(tmp_path: Path) -> None:
 def test_documents_of_one_url(tmp_path: Path) -> None:
     urls = [["http://A.example/x?utm_source=y", None, "http://a.example/x"], [None, "http://a.example/X"]]
     texts = [["one", "two", "the longer one"], ["three", "four"]]
-    grouping = UrlDuplicates.of(UrlSpec())
+    grouping = UrlDuplicates.of(UrlCopiesSpec())
     grouped = run_grouping(grouping, texts, tmp_path / "x", urls=urls)
     assert grouped.column("url_copy_size") == [2, 1, 2, 1, 1]
     assert grouped.column("url_copy_keep") == [False, True, True, True, True]
     drops = [grouping.drops(table)["same URL as a kept document"].tolist() for table in grouped.tables]
     assert drops == [[True, False, False], [False, False]]
-    first = run_grouping(UrlDuplicates.of(UrlSpec(keep="first")), texts, tmp_path / "y", urls=urls)
+    first = run_grouping(UrlDuplicates.of(UrlCopiesSpec(keep="first")), texts, tmp_path / "y", urls=urls)
     assert first.column("url_copy_keep") == [True, True, False, True, True]
 
 
 def test_clusters_of_urls_with_the_same_texts_stay_apart(tmp_path: Path) -> None:
     urls = [["http://a.example/", "http://a.example/", "http://b.example/", "http://b.example/"]]
-    grouped = run_grouping(UrlDuplicates.of(UrlSpec()), [["t", "u", "t", "u"]], tmp_path / "x", urls=urls)
+    grouped = run_grouping(
+        UrlDuplicates.of(UrlCopiesSpec()), [["t", "u", "t", "u"]], tmp_path / "x", urls=urls
+    )
     ids = grouped.column("url_copy_cluster")
     assert ids[0] == ids[1] != ids[2] == ids[3]
     assert not np.isin(None, ids)

@@ -115,7 +115,9 @@ class UrlDuplicates:
     version: ClassVar[int] = URL_DUPLICATES_VERSION
 
     @classmethod
-    def of(cls, spec: UrlCopiesSpec, *, quality: Quality | None = None, quality_name: str = "") -> UrlDuplicates:
+    def of(
+        cls, spec: UrlCopiesSpec, *, quality: Quality | None = None, quality_name: str = ""
+    ) -> UrlDuplicates:
         """The grouping of a recipe."""
         return cls(spec=spec, keys=UrlKeys(), quality=quality, quality_name=quality_name)
 
