@@ -98,6 +98,20 @@ def test_a_thousand_spans_stay_within_the_room_given():
     assert re.search(r"more spans \.\.\.\]$", shown)
 
 
+def test_left_out_text_ends_at_words():
+    text = "alpha beta gamma delta " * 100
+    start = text.index("gamma", 1_000)
+    shown = spans_text(text, [TextSpan(start=start, stop=start + 5, reason="x")], n_chars=300)
+    kept = re.split(r"\[\.\.\. [\d,]+ characters \.\.\.\]|\[-gamma-\]\(x\)", shown)
+    assert len(kept) == 4
+    assert {word for part in kept for word in part.split()} == {"alpha", "beta", "gamma", "delta"}
+
+
+def test_cut_blanks_say_why_once():
+    spans = [TextSpan(start=at, stop=at + 1, reason="blank line") for at in (2, 5)]
+    assert spans_text("a\n\nb\n\nc", spans) == "a\n[-⏎-](blank line)\nb\n[-⏎-]\nc"
+
+
 def test_a_stream_that_is_no_terminal_gets_plain_text():
     stream = io.StringIO()
     write_spans(TEXT, [MAIL], stream)

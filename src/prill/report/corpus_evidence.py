@@ -104,7 +104,7 @@ def length_histogram(before: LengthFacts, after: LengthFacts, *, unit: str) -> H
 
 
 def exact_copy_report(
-    facts: CopyFacts, texts: Mapping[tuple[int, int], str], places: Mapping[int, str]
+    facts: CopyFacts, texts: Mapping[tuple[int, int], str], places: Mapping[int, str], *, n_largest: int = 8
 ) -> DuplicateReport:
     """Copies of whole documents.
 
@@ -119,7 +119,7 @@ def exact_copy_report(
             text=texts.get((cluster.shard, cluster.row), "")[:_N_CHARACTERS],
             place=f"{places.get(cluster.shard, cluster.shard)}, row {cluster.row}",
         )
-        for cluster in facts.largest
+        for cluster in facts.largest[:n_largest]
     )
     return DuplicateReport(
         title="Exact copies",

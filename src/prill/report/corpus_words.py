@@ -40,7 +40,7 @@ def always_fired(data: CorpusReport) -> tuple[RuleOutcome, ...]:
 
 
 def firing_notes(data: CorpusReport) -> tuple[str, ...]:
-    """What to look at before relying on the rules: those that always fired, or dropped more than half."""
+    """What to look at before relying on the rules: those that always fired, or on more than half."""
     always = always_fired(data)
     notes = [
         f"The rule “{rule.reason}” fired on every document that it judged: its threshold may be wrong."
@@ -48,9 +48,14 @@ def firing_notes(data: CorpusReport) -> tuple[str, ...]:
     ]
     limit = _LARGE_SHARE * data.before.n_documents
     for rule in data.rules:
-        if rule not in always and rule.first.n_documents > limit:
-            share = numbers.percent(rule.first.n_documents / data.before.n_documents)
-            notes.append(f"The rule “{rule.reason}” alone dropped {share} of all documents.")
+        if rule not in always and rule.n_fired > limit:
+            fired, first = (
+                numbers.percent(n / data.before.n_documents) for n in (rule.n_fired, rule.first.n_documents)
+            )
+            notes.append(
+                f"The rule “{rule.reason}” fired on {fired} of all documents and dropped {first}: "
+                "is its threshold meant for such text?"
+            )
     if data.before.n_documents and not data.kept.n_documents:
         notes.append("Nothing is left: every document was dropped.")
     return tuple(notes)

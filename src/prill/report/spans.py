@@ -7,7 +7,7 @@ as when the text itself was edited. Text comes from the open web: every characte
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TextIO
 
@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 _CONTEXT = 60  # characters kept on both sides of a span, however little room there is
+_LONGEST_WORD = 20  # characters; a longer one is cut where the room ends
 _LINE_END = "⏎"
 _STYLES = {"cut": "red strike", "mark": "reverse", "gap": "dim", "put": "green", "why": "dim italic"}
 
@@ -107,7 +108,7 @@ def pieces(text: str, spans: Sequence[TextSpan], *, n_chars: int | None = None) 
     marks = _unions([span for span in spans if not span.is_edit], data, "mark")
     found = [*holes, *_outside(marks, holes)]
     found.sort(key=lambda place: place.start)
-    shown = list(_with_text(data, found))
+    shown = list(_told_once(_with_text(data, found)))
     return shown if n_chars is None or len(text) <= n_chars else list(_shortened(shown, n_chars))
 
 
@@ -215,6 +216,16 @@ def _with_text(data: bytes, found: Sequence[_Union]) -> Iterator[Piece]:
         yield Piece(kind="kept", text=text(done, len(data)))
 
 
+def _told_once(shown: Iterable[Piece]) -> Iterator[Piece]:
+    """The pieces; of cuts that take nothing but white space, only the first says why."""
+    told: set[tuple[str, ...]] = set()
+    for piece in shown:
+        is_blank = piece.kind == "cut" and piece.text.isspace()
+        yield replace(piece, reasons=()) if is_blank and piece.reasons in told else piece
+        if is_blank:
+            told.add(piece.reasons)
+
+
 def _shortened(shown: Sequence[Piece], n_chars: int) -> Iterator[Piece]:
     """About `n_chars` of the document: its beginning, its spans, and some text on both sides of each."""
     spans = [piece for piece in shown if piece.kind != "kept"]
@@ -240,10 +251,21 @@ def _ends(piece: Piece, n_head: int, n_tail: int) -> Iterator[Piece]:
     if n_left_out <= _CONTEXT:
         yield piece
         return
-    yield replace(piece, text=piece.text[:n_head], reasons=(), replacement="")
-    yield Piece(kind="gap", text=f"{n_left_out:,} characters")
+    head = _without_cut_word(piece.text[:n_head], piece.text[n_head])
+    tail = piece.text[len(piece.text) - n_tail :]
+    if n_tail:
+        tail = _without_cut_word(tail[::-1], piece.text[-n_tail - 1])[::-1]
+    yield replace(piece, text=head, reasons=(), replacement="")
+    yield Piece(kind="gap", text=f"{len(piece.text) - len(head) - len(tail):,} characters")
     if n_tail or piece.kind != "kept":
-        yield replace(piece, text=piece.text[len(piece.text) - n_tail :])
+        yield replace(piece, text=tail)
+
+
+def _without_cut_word(text: str, after: str) -> str:
+    """The text without a short rest of a word at its end that goes on with `after`."""
+    start = max(text.rfind(" "), text.rfind("\n")) + 1
+    is_short = 0 < len(text) - start < _LONGEST_WORD and start > len(text) // 2
+    return text[:start] if is_short and not after.isspace() else text
 
 
 def _gap(left_out: Sequence[Piece]) -> Piece:
