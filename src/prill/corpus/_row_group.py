@@ -13,9 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-__all__ = ["GroupShape", "dictionary_page_bytes", "group_shape", "with_longest_value"]
+__all__ = ["DECODE_BYTES", "GroupShape", "dictionary_page_bytes", "group_shape", "with_longest_value"]
 
-_DECODE_BYTES: Final = 3 * 1024 * 1024  # below a batch, so that pieces are rarely joined, which copies
+DECODE_BYTES: Final = 3 * 1024 * 1024  # below a batch, so that pieces are rarely joined, which copies
 _DECODE_LIMIT_BYTES: Final = 256 * 1024 * 1024
 _DECODE_ROWS: Final = 16_384
 _FEW_ROWS: Final = 2_000  # 256 MiB over 2,000 rows still makes batches of 128 KiB
@@ -34,11 +34,9 @@ class GroupShape:
 
     @property
     def rows_at_once(self) -> int:
-        """Rows of about `_DECODE_BYTES`, and below the limit even if all are the longest."""
+        """Rows of about `DECODE_BYTES`, and below the limit even if all are the longest."""
         average = max(1, self.n_bytes // max(1, self.n_rows))
-        return max(
-            1, min(_DECODE_ROWS, _DECODE_BYTES // average, _DECODE_LIMIT_BYTES // max(1, self.longest))
-        )
+        return max(1, min(_DECODE_ROWS, DECODE_BYTES // average, _DECODE_LIMIT_BYTES // max(1, self.longest)))
 
     @property
     def has_few_rows(self) -> bool:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from prill.corpus._row_group import group_shape, with_longest_value
+from prill.corpus._row_group import DECODE_BYTES, group_shape, with_longest_value
 from prill.corpus._url import is_url
 from prill.corpus.batch import BadRow, Piece, text_bytes
 from prill.corpus.expansion import ExpansionGuard
@@ -103,7 +103,7 @@ def read_row_groups(
                     shape, parquet, group, {path[0] for path in wanted.values()}, handle
                 )
             n_rows = 0
-            for arrow in _arrow_batches(parquet, file, group, wanted, shape.rows_at_once):
+            for arrow in _joined(_arrow_batches(parquet, file, group, wanted, shape.rows_at_once)):
                 piece = _piece(arrow, wanted, names, file, in_shard=n_shard, in_file=n_before)
                 n_rows += piece.n_rows
                 n_shard += piece.n_rows
@@ -164,6 +164,33 @@ def _arrow_batches(
         if batch is None:
             return
         yield batch
+
+
+def _joined(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same rows with about `DECODE_BYTES` a batch, so that checks and calls are few.
+
+    Encodings that refer to a value many times are left as they are: decoding them later takes more.
+    """
+    waiting: list[pa.RecordBatch] = []
+    n_bytes = 0
+    for batch in batches:
+        waiting.append(batch)
+        n_bytes += batch.nbytes
+        if n_bytes >= DECODE_BYTES or not all(_is_plain(field.type) for field in batch.schema):
+            yield waiting[0] if len(waiting) == 1 else pa.concat_batches(waiting)
+            waiting, n_bytes = [], 0
+    if waiting:
+        yield pa.concat_batches(waiting)
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_primitive(kind)
+    )
 
 
 def _piece(
