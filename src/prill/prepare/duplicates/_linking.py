@@ -181,8 +181,11 @@ def _join(
     n_compared = n_similar = 0
     for part in pairs:
         ranks = np.searchsorted(places_C, part)
-        compared, similar = link_pairs(ranks, starts, lengths, values, threshold, SET_LIMIT, parents_C)
-        n_compared, n_similar = n_compared + compared, n_similar + similar
+        for some in sets.within_memory(ranks) if sets else [slice(None)]:
+            compared, similar = link_pairs(
+                ranks[some], starts, lengths, values, threshold, SET_LIMIT, parents_C
+            )
+            n_compared, n_similar = n_compared + compared, n_similar + similar
     roots(parents_C)
     return parents_C, n_compared, n_similar
 
@@ -197,7 +200,8 @@ def _similarities(
         return None
     pairs = np.stack([candidates_M, candidates_M[clusters.representatives]], axis=1)
     out = np.empty(len(pairs), np.float64)
-    jaccard_of_pairs(pairs, sets.starts, sets.lengths, sets.values, SET_LIMIT, out)
+    for some in sets.within_memory(pairs):
+        jaccard_of_pairs(pairs[some], sets.starts, sets.lengths, sets.values, SET_LIMIT, out[some])
     return out
 
 

@@ -5,7 +5,9 @@ Legend: C candidates.
 
 from __future__ import annotations
 
+import mmap
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from prill.run.atomic import machine_errors
 
 __all__ = ["CandidateSets", "read_sets"]
 
+_VALUE_BYTES = 4
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CandidateSets:
@@ -29,12 +33,28 @@ class CandidateSets:
         starts, lengths: int64, shape (C,).
         values: uint32.
         limit: length at which sets were cut.
+        mapped: the file that `values` lie in, or None.
+        memory_bytes: how much of the file may be in memory at a time.
     """
 
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
     values: NDArray[np.uint32]
     limit: int
+    mapped: mmap.mmap | None
+    memory_bytes: int
+
+    def within_memory(self, ranks_P2: NDArray[np.int64]) -> Iterator[slice]:
+        """Consecutive pairs whose sets fit into memory together; after each slice, they are let go."""
+        ends = np.cumsum(_VALUE_BYTES * self.lengths[ranks_P2].sum(axis=1))
+        start = 0
+        while start < len(ends):
+            used = int(ends[start - 1]) if start else 0
+            stop = max(start + 1, int(np.searchsorted(ends, used + self.memory_bytes, side="right")))
+            yield slice(start, stop)
+            if self.mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+                self.mapped.madvise(mmap.MADV_DONTNEED)
+            start = stop
 
 
 def read_sets(
@@ -70,7 +90,15 @@ def read_sets(
     held = (rows.within(shard, places_C) for shard in range(len(corpus.shards)))
     shards = [shard for shard, part in enumerate(held) if part.stop > part.start]
     engine.map(read, shards, kind="threads", name="read candidates again")
-    return CandidateSets(starts=starts_C, lengths=lengths_C, values=store.values(), limit=limit)
+    values, mapped = store.values()
+    return CandidateSets(
+        starts=starts_C,
+        lengths=lengths_C,
+        values=values,
+        limit=limit,
+        mapped=mapped,
+        memory_bytes=memory_bytes,
+    )
 
 
 class _Store:
@@ -88,15 +116,18 @@ class _Store:
             at = self._n_filed + self._n_held
             self._held.append(values)
             self._n_held += len(values)
-            if 4 * self._n_held > self._memory_bytes:
+            if _VALUE_BYTES * self._n_held > self._memory_bytes:
                 self._flush()
             return at
 
-    def values(self) -> NDArray[np.uint32]:
+    def values(self) -> tuple[NDArray[np.uint32], mmap.mmap | None]:
+        """All values, and the map of the file that they lie in, if there is one."""
         if not self._n_filed:
-            return np.concatenate(self._held) if self._held else np.empty(0, np.uint32)
+            return np.concatenate(self._held) if self._held else np.empty(0, np.uint32), None
         self._flush()
-        return np.asarray(np.memmap(self._file, np.uint32, mode="r"))
+        with machine_errors(self._file), self._file.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return np.frombuffer(mapped, np.uint32), mapped
 
     def _flush(self) -> None:
         with machine_errors(self._file), self._file.open("ab") as file:
