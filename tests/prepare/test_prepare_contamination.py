@@ -1,7 +1,9 @@
 """Decontamination as users meet it: planted items are found and cut, shuffled items are not."""
 
 import os
+import pickle
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +213,32 @@ def test_batches_do_not_matter() -> None:
     whole = table(made, texts)
     parts = [table(made, texts[k : k + 5]) for k in range(0, len(texts), 5)]
     assert pa.concat_tables(parts).combine_chunks().equals(whole.combine_chunks())
+
+
+def test_no_documents_and_empty_documents_have_empty_columns() -> None:
+    made = measure([item(words(20), "a")])
+    assert table(made, []).num_rows == 0
+    assert made.drops(table(made, []))["contains an item of quiz"].tolist() == []
+    assert table(made, ["", " \n"])["contamination_hits"].to_pylist() == [[], []]
+
+
+def test_a_measure_crosses_process_borders() -> None:
+    made = measure([item(words(20), "a")])
+    text = f"{words(9)} {made.items[0].question}"
+    expected = table(made, [text])  # builds the index, which travels with it
+    other = pickle.loads(pickle.dumps(made))
+    assert table(other, [text]).equals(expected)
+    assert not any(array.flags.writeable for array in other.index.arrays.values())
+    assert other.index.fingerprint == made.index.fingerprint
+
+
+def test_text_that_repeats_an_item_over_and_over_is_no_slower_than_its_length() -> None:
+    asked = words(8)
+    made = measure([item(f"{asked} {words(12)} {k}", "a", str(k)) for k in range(32)])
+    begin = time.process_time()
+    texts = [f"{asked} " * 20_000, "a " * 200_000, " ".join(asked.split()[:5]) * 20_000]
+    assert len(table(made, texts)) == 3
+    assert time.process_time() - begin < 10
 
 
 def test_bad_items_are_named_all_at_once(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ _SPREAD = np.uint64(0xD6E8FEB86659FD93)
 _ONE, _SIX_BITS = np.uint64(1), np.uint64(63)
 _SEGMENT = 1 << 16  # words of a document that are held at once
 _GUARD = 1 << 13  # words before and behind a seed that a match may reach at a segment's end
+_MAX_MATCHES = 1 << 16  # of one item in one document, so that no document fills the memory
 _JUMP_WORDS = 8  # words of an answer that must agree to find it
 
 
@@ -319,6 +320,10 @@ def _search(
                 i = tables.place_items[place]
                 if origin + last < seen[i, 0] and seen[i, 1] != origin + t:
                     continue  # lies in a match that is known already
+                if seen[i, 2] != d:
+                    seen[i, 2], seen[i, 3] = d, 0
+                if seen[i, 3] >= _MAX_MATCHES:
+                    continue
                 p = tables.place_words[place]
                 if tables.words[tables.offsets[i] + p] != words[t]:
                     continue  # another n-gram with the same hash
@@ -331,7 +336,9 @@ def _search(
                     row[0], row[1], row[2] = d, i, n_matches
                     row[3], row[4], row[5] = blocks[k, 0], ordinal + blocks[k, 1], blocks[k, 2]
                 n_found += n_blocks
-                n_matches += 1 if n_blocks > 0 else 0
+                if n_blocks > 0:
+                    n_matches += 1
+                    seen[i, 3] += 1
     return found, n_found, n_matches
 
 
@@ -353,7 +360,8 @@ def find_blocks(
     for i in range(n_items):
         longest = max(longest, tables.offsets[i + 1] - tables.offsets[i])
     blocks = np.empty((longest + 2, 3), np.int64)
-    seen = np.zeros((n_items, 2), np.int64)
+    seen = np.zeros((n_items, 4), np.int64)  # end and seed of the last match, last document, its matches
+    seen[:, 2] = -1
     found, n_found, n_matches = np.empty((256, 6), np.int64), 0, 0
     origin = 1
     for d in range(offsets.shape[0] - 1):

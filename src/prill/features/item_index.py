@@ -148,6 +148,9 @@ class ItemIndex:
             digest.update(np.ascontiguousarray(arrays[name]).data)
         return cls(tasks=tasks, names=names, arrays=arrays, fingerprint=digest.hexdigest())
 
+    def __reduce__(self) -> tuple[Any, ...]:  # so that arrays stay read-only, and kernels need no second kind
+        return (ItemIndex._of, (self.tasks, self.names, self.arrays))
+
     @property
     def n_words(self) -> NDArray[np.int64]:
         """Words of question and answer of each item, int64, shape (I,)."""

@@ -79,7 +79,7 @@ class ContaminationSpec(BaseModel):
         "allowed), exact (share inside shared n-grams), exact_prompt (the same of passage and question), "
         "longest (longest run of equal words), longest_answer (longest run that touches the answer).",
     )
-    n: int = Field(8, ge=1, le=64, description="Words of the n-grams of `exact` and `exact_prompt`.")
+    n: int = Field(8, ge=8, le=64, description="Words of the n-grams of `exact` and `exact_prompt`.")
     at_least: float = Field(
         0.5,
         ge=0.3,
