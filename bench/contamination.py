@@ -13,7 +13,9 @@ neither, with its defaults and with questions indexed as well, in a process of i
 from __future__ import annotations
 
 import argparse
+import functools
 import json
+import operator
 import os
 import resource
 import statistics
@@ -30,6 +32,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from prill.audit.concepts import ConceptIndex, count_concepts, likely_concepts
 from prill.corpus.batch import BATCH_BYTES, Batch, text_bytes
 from prill.prepare.contamination import Contamination, ContaminationSpec
 from prill.prepare.contamination.error_rates import ErrorRates, estimate_errors
@@ -52,6 +55,7 @@ def main() -> None:
     print(f"{n_documents:,} documents, {n_mb:.1f} MB; {len(made.items):,} items\n")
     _print_speed(made, batches, n_mb, args.rounds)
     _print_found(made, batches)
+    _print_concepts(made, batches, n_mb, args.rounds)
     texts = [text for batch in batches for text in batch.text.to_pylist()[:: args.every]]
     _print_rates(estimate_errors(made, texts, seed=args.seed), len(texts))
     _print_peer(made, texts, args)
@@ -97,6 +101,22 @@ def _print_found(made: Contamination, batches: list[Batch]) -> None:
             f"| {task.n_documents} | {task.n_passages} |"
         )
     print(flush=True)
+
+
+def _print_concepts(made: Contamination, batches: list[Batch], n_mb: float, rounds: int) -> None:
+    concepts = likely_concepts(item.question for item in made.items)
+    index = ConceptIndex.build(concepts)
+    count_concepts(batches[0].text, index)
+    taken = []
+    for _ in range(rounds):
+        start = time.process_time()
+        counts = [count_concepts(batch.text, index) for batch in batches]
+        taken.append(time.process_time() - start)
+    total = functools.reduce(operator.add, counts)
+    n_absent = int((total.documents == 0).sum())
+    speed = n_mb / statistics.median(taken)
+    print(f"{len(concepts):,} concepts of the items counted at {speed:.0f} MB/s a core;")
+    print(f"{n_absent} of them occur in no document\n", flush=True)
 
 
 def _print_rates(rates: ErrorRates, n_texts: int) -> None:

@@ -199,6 +199,19 @@ def test_presets_draw_their_own_lines(preset: str, n_shared: int, expected: bool
     assert dropped(made, [f"{words(9)} {' '.join(asked[:n_shared])} {words(9)}"]) == [expected]
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"by": "longest"}, "12 or more"),
+        ({"at_least": 13}, "at most 1"),
+        ({"n": 5}, "greater than or equal to 8"),
+    ],
+)
+def test_thresholds_that_mean_nothing_are_refused(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        ContaminationSpec.model_validate({"tasks": [{"paths": ["a.jsonl"]}], **given})
+
+
 def test_datatrove_asks_for_twelve_words_that_touch_the_answer() -> None:
     asked = words(30).split()
     made = measure([item(" ".join(asked[:26]), " ".join(asked[26:]))], preset="datatrove")

@@ -47,6 +47,7 @@ def test_reports_of_parts_add_up_and_are_written(tmp_path: Path) -> None:
     parts = [ItemsReport.of(measure, columns(measure, texts[k : k + 7])) for k in range(0, len(texts), 7)]
     assert merged_reports(parts[::-1]).to_table().equals(whole.to_table())
     assert whole.documents[[0, 1, 2, 31]].tolist() == [1, 2, 0, 1]
+    assert whole.common(more_than=1) == ("one/1",)
     assert whole.coverage[[0, 1, 31]].tolist() == [1, 1, 1]
 
     whole.write(tmp_path / "items.parquet", tmp_path / "tasks.json")

@@ -26,7 +26,7 @@ from prill.errors import DataError, Problem
 from prill.features.item_index import INDEX_VERSION, Found, Item, ItemIndex
 from prill.prepare.contamination.items import read_items
 from prill.prepare.contamination.policy import PASSAGE_SHARE, Hits, counting_hits, merged_cuts
-from prill.prepare.contamination.spec import ContaminationSpec
+from prill.prepare.contamination.spec import FEWEST_WORDS, ContaminationSpec
 from prill.prepare.measure import Drops
 from prill.prepare.spans import Edits
 
@@ -48,7 +48,7 @@ HITS = pa.list_(
 
 _KEPT_SHARE = 0.3  # of long items and of passages: below it no rule can count a hit
 _KEPT_SHORT = 0.7  # of short items and of parts that count alone
-_KEPT_RUN = 12
+_KEPT_RUN = min(FEWEST_WORDS.values())
 _WHOLE, _PART, _LONG = 5, 8, 20  # words
 _HITS: Final = "contamination_hits"
 

@@ -134,6 +134,17 @@ class ItemsReport:
             summaries.append(summary)
         return summaries
 
+    def common(self, *, more_than: int) -> tuple[str, ...]:
+        """Items, as task/id, found in more documents than that: text that is everywhere rather than leaked.
+
+        Meant for `ContaminationSpec.ignore`, from a report of the whole corpus or of a sample of it.
+        """
+        return tuple(
+            f"{task}/{name}"
+            for task, name, n in zip(self.tasks, self.names, self.documents.tolist(), strict=True)
+            if n > more_than
+        )
+
     def to_table(self) -> pa.Table:
         """One row an item."""
         return pa.table(

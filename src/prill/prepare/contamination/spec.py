@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from prill.prepare.contamination.items import PassageRule
 
@@ -41,6 +41,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "datatrove": {"by": "longest_answer", "at_least": 12.0, "passages": "same"},
 }
 """The fields that each preset sets."""
+
+FEWEST_WORDS = {"longest": 12, "longest_answer": 12}
+"""Runs shorter than this are not among the stored hits."""
 
 
 class ContaminationTask(BaseModel):
@@ -84,7 +87,7 @@ class ContaminationSpec(BaseModel):
         0.5,
         ge=0.3,
         description="Smallest share for items of `long_words` or more, above 0.3; words when `by` is a run, "
-        "13 or more for longest, 12 for longest_answer.",
+        "12 or more.",
     )
     short: float = Field(
         0.85, ge=0.3, le=1.0, description="Smallest share for shorter items, which chance covers more easily."
@@ -113,6 +116,18 @@ class ContaminationSpec(BaseModel):
     max_cuts: int | None = Field(
         None, ge=1, description="Cuts above which the document is dropped; none: never."
     )
+
+    @model_validator(mode="after")
+    def _thresholds_fit_what_is_compared(self) -> ContaminationSpec:
+        by, at_least = self.chosen("by"), self.chosen("at_least")
+        fewest = FEWEST_WORDS.get(by)
+        if fewest is not None and at_least < fewest:
+            raise ValueError(
+                f"at_least counts words when by is {by}: {fewest} or more expected, found {at_least:g}"
+            )
+        if fewest is None and at_least > 1:
+            raise ValueError(f"at_least is a share when by is {by}: at most 1 expected, found {at_least:g}")
+        return self
 
     def chosen(self, field: str) -> Any:
         """The value of a field: given here, else the preset's, else the default."""
