@@ -23,7 +23,7 @@ __all__ = [
     "first_bits",
     "high_mask",
     "letter_mask",
-    "lower_mask",
+    "upper_mask",
 ]
 
 BLOCK = 64
@@ -80,7 +80,7 @@ byte_mask: Any = intrinsic(_equal)
 digit_mask: Any = intrinsic(_mask_of(lambda builder, text: _between(builder, text, 0x30, 0x39)))
 high_mask: Any = intrinsic(_mask_of(lambda builder, text: builder.icmp_signed("<", text, _all(0))))
 letter_mask: Any = intrinsic(_mask_of(_is_letter))
-lower_mask: Any = intrinsic(_mask_of(lambda builder, text: _between(builder, text, 0x61, 0x7A)))
+upper_mask: Any = intrinsic(_mask_of(lambda builder, text: _between(builder, text, 0x41, 0x5A)))
 
 
 @inlined
