@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -162,12 +162,16 @@ class ItemIndex:
         question = self.arrays["answer"] - passage
         return passage, question, np.diff(self.arrays["offsets"]) - self.arrays["answer"]
 
-    def find(self, text: pa.Array, *, n: int = 8) -> Found:
+    def find(
+        self, text: pa.Array, *, n: int = 8, keep: Callable[[Found], NDArray[np.bool_]] | None = None
+    ) -> Found:
         """Where documents hold pieces of items.
 
         Args:
             text: large_string array without nulls, D documents, any slice.
-            n: words of the n-grams of `exact`; items with fewer words count as one n-gram.
+            n: words of the n-grams of `exact`, at least 8; items with fewer words count as one n-gram.
+            keep: which hits to return; sees `start` and `stop` as numbers of words, because bytes are only
+                looked up for what is kept. All when not given.
         Returns:
             All matches that `_contamination_kernel` keeps, sorted by document, item and place.
         """
@@ -180,8 +184,14 @@ class ItemIndex:
         blocks = find_blocks(offsets, data, matching_table(), tables)
         blocks = blocks[np.lexsort((blocks[:, 4], blocks[:, 1], blocks[:, 0]))]
         pairs, places = summarise(blocks, tables.offsets, tables.question, tables.answer, n)
-        starts, stops = _bytes_of(text, pairs[places[:, 0], 0], places[:, 1], places[:, 2])
-        rows = pairs[places[:, 0]]
+        found = self._shares(pairs[places[:, 0]], places)
+        if keep is not None:
+            found = found.where(keep(found))
+        start, stop = _bytes_of(text, found.document, found.start, found.stop)
+        return replace(found, start=start, stop=stop)
+
+    def _shares(self, rows: NDArray[np.int64], places: NDArray[np.int64]) -> Found:
+        """Covered words as shares; `start` and `stop` are the first and last word of each place."""
         item = rows[:, 1]
         passage, question, answer = (words[item] for words in self.part_words())
         return Found(
@@ -195,8 +205,8 @@ class ItemIndex:
             exact_prompt=_share(rows[:, 5] + rows[:, 6], passage + question),
             longest=rows[:, 8],
             longest_answer=rows[:, 9],
-            start=starts,
-            stop=stops,
+            start=places[:, 1],
+            stop=places[:, 2],
         )
 
     def save(self, path: Path) -> None:

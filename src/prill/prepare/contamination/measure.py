@@ -122,8 +122,8 @@ class Contamination:
 
     def __call__(self, batch: Batch) -> dict[str, pa.Array | NDArray[Any]]:
         """The columns of one batch."""
-        found = self.index.find(batch.text, n=self.spec.chosen("n"))
-        found = found.where(_worth_keeping(self.index, found))
+        keep = functools.partial(_worth_keeping, self.index)
+        found = self.index.find(batch.text, n=self.spec.chosen("n"), keep=keep)
         coverage = np.zeros(batch.n_rows, np.float32)
         longest = np.zeros(batch.n_rows, np.int32)
         is_whole = self.index.n_words[found.item] >= _WHOLE
