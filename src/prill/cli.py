@@ -78,6 +78,8 @@ def prepare(
     done = prepare_recipe(
         recipe, output=output, n_workers=workers, is_quiet=quiet, accept_changes=accept_changes
     )
+    typer.echo(done.summary.rstrip("\n"))
+    typer.echo(f"report: {done.folder / 'report.html'}")
     typer.echo(f"prepared: {done.folder / 'prepared'}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +41,7 @@ from prill.report.corpus_evidence import (
 from prill.report.model import Fact, InputFile, StepCost
 from prill.run.record import Record
 
-__all__ = ["CorpusFindings", "corpus_report"]
+__all__ = ["CorpusFindings", "corpus_report", "without_texts"]
 
 _CATEGORIES = {  # column by title, of whichever judge has it
     "source": "source",
@@ -110,6 +110,19 @@ def corpus_report(found: CorpusFindings) -> page.CorpusReport:
             "The same recipe, inputs and version give the same bytes, whatever the number of workers.",
             "How long each step took on this machine: prill report RUN --timings.",
         ),
+    )
+
+
+def without_texts(data: page.CorpusReport) -> page.CorpusReport:
+    """The report's numbers: without the documents that it shows."""
+    return replace(
+        data,
+        rules=tuple(replace(rule, examples=()) for rule in data.rules),
+        edits=tuple(replace(edit, examples=()) for edit in data.edits),
+        personal=tuple(replace(kind, examples=()) for kind in data.personal),
+        contamination=tuple(replace(task, examples=()) for task in data.contamination),
+        duplicates=tuple(replace(kind, largest=()) for kind in data.duplicates),
+        examples=(),
     )
 
 

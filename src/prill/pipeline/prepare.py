@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import orjson
+
 from prill.corpus.corpus import Corpus
 from prill.corpus.spec import CorpusSpec
 from prill.engine.failure import Retry
 from prill.engine.local import LocalEngine
 from prill.errors import RecipeError
-from prill.pipeline.corpus_findings import CorpusFindings, corpus_report
+from prill.pipeline.corpus_findings import CorpusFindings, corpus_report, without_texts
 from prill.pipeline.dataset import write_lineage
 from prill.pipeline.inputs import available_cores
 from prill.pipeline.place import remember_place
@@ -20,8 +22,9 @@ from prill.pipeline.preparation import Preparation, prepare, prepared_spec
 from prill.pipeline.walk import ShardWalk
 from prill.prepare.spec import groupings, measures
 from prill.recipe import PrepareRecipe, Recipe, load_any_recipe
-from prill.report.corpus_model import CorpusReport
 from prill.report.corpus_render import write_corpus_report
+from prill.report.corpus_terminal import plain_corpus_summary
+from prill.run.atomic import atomic_write
 from prill.run.directory import RunDirectory, read_run
 from prill.run.progress import Progress, choose_progress
 from prill.run.record import Record
@@ -37,12 +40,12 @@ PREPARATION = "preparation"
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A finished preparation: where it lies, the corpus that it made, and what a new report says."""
+    """A finished preparation: where it lies, the corpus that it made, and the words that close it."""
 
     folder: Path
     corpus: CorpusSpec
     preparation: Preparation
-    report: CorpusReport | None
+    summary: str
 
 
 def prepare_recipe(
@@ -118,29 +121,30 @@ def prepare_into(folder: Path, recipe: PrepareRecipe, work: Work) -> Prepared:
             folder=folder,
             corpus=prepared_spec(folder, recipe.corpus),
             preparation=done,
-            report=_write_report(found),
+            summary=_write_report(found),
         )
 
 
-def _write_report(found: CorpusFindings) -> CorpusReport | None:
-    """Write `report.html`; what it says, unless it was there already."""
-    written: list[CorpusReport] = []
+def _write_report(found: CorpusFindings) -> str:
+    """Write `report.html`, `corpus.json` and `summary.txt`; returns the summary."""
 
     def build(paths: list[Path]) -> None:
-        written.append(corpus_report(found))
-        write_corpus_report(paths[0], written[0])
+        data = corpus_report(found)
+        write_corpus_report(paths[0], data)
+        atomic_write(paths[1], orjson.dumps(without_texts(data), option=orjson.OPT_INDENT_2) + b"\n")
+        atomic_write(paths[2], plain_corpus_summary(data).encode())
 
-    found.walk.at_once(
+    done = found.walk.at_once(
         "report",
         version=REPORT_VERSION,
         settings={"recipe": found.recipe_path.read_text(encoding="utf-8")},
         parents=[found.done.prepared],
-        files=["report.html"],
+        files=["report.html", "corpus.json", "summary.txt"],
         folder=found.walk.run.path,
         build=build,
         label="write the report",
     )
-    return written[0] if written else None
+    return done.parts[2].read_text(encoding="utf-8")
 
 
 def _write_lineage(walk: ShardWalk, done: Preparation, records: Sequence[Record]) -> None:
