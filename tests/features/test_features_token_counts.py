@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from prill.corpus.tokenizer import PIECE_CHARACTERS, TextTokenizer, load_tokenizer, train_bpe
 from prill.demo.machine_text import reference_topics
 from prill.features import token_counts
+from prill.features._pretoken_classes import changed_by
 from prill.features._pretoken_regex import Refused, compile_pattern
 from prill.features.token_counts import TokenCounter
 
@@ -258,3 +259,9 @@ def test_real_text_gives_the_tokens_of_the_library(base: dict[str, Any], shape: 
         texts = [text for path in files for text in pq.read_table(path)["text"].slice(0, 12).to_pylist()]
     counter = TokenCounter.of(content(base, shape))
     assert check(counter, counter.library, texts) == 0
+
+
+def test_characters_that_no_normaliser_changes_do_not_leave_the_fast_path() -> None:
+    changes = changed_by(("NFC",))
+    assert not changes[[ord(c) for c in "a\n éüß§—東한😀"]].any()
+    assert changes[[0x301, 0x212B, 0x1161, 0x0958]].all()

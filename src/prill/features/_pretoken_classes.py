@@ -110,7 +110,7 @@ def changed_by(forms: tuple[str, ...]) -> NDArray[np.bool_]:
     decompose = normalizers.NFD()
     found = _measured(r"\p{M}").copy()
     for first, block in _blocks():
-        joined = "\n".join(block)
+        joined = "\n".join(block.replace("\n", " "))
         if (normal := normalise.normalize_str(joined)) != joined:
             for code, after in enumerate(normal.split("\n"), start=first):
                 found[code] |= after != chr(code)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from prill.features._jit import inlined, kernel
+from prill.features._jit import inlined, kernel, load64
 
 __all__ = ["decode", "mark_changed", "mark_phrases", "split_text"]
 
@@ -17,6 +17,7 @@ _OTHER = np.uint32(255)
 _MATCH = np.uint32(1 << 31)
 _BACK = np.uint32(1 << 29)
 _STATE = np.uint32((1 << 24) - 1)
+_NOT_ASCII = np.uint64(0x8080808080808080)
 
 
 @inlined
@@ -173,7 +174,9 @@ def mark_changed(
     for d in range(found_D.shape[0]):
         at, stop = offsets[d], offsets[d + 1]
         while at < stop and not found_D[d]:
-            if data[at] < 0x80:
+            if at + 8 <= stop and load64(data, at) & _NOT_ASCII == 0:
+                at += 8
+            elif data[at] < 0x80:
                 at += 1
             else:
                 code, at = decode(data, at, stop)

@@ -202,7 +202,7 @@ def _words(vocab: dict[str, int]) -> tuple[NDArray[np.int32], NDArray[np.int64],
         if all(letter in letters for letter in word):
             contents[token] = bytes(letters[letter] for letter in word)
     offsets = np.concatenate([[0], np.cumsum([len(content) for content in contents])]).astype(np.int64)
-    data = np.frombuffer(b"".join(contents), np.uint8)
+    data = np.frombuffer(b"".join(contents), np.uint8).copy()  # writable, as the empty one: one type
     slots = np.full(1 << (2 * len(contents)).bit_length(), -1, np.int32)
     for token, content in enumerate(contents):
         if content:

@@ -124,7 +124,7 @@ class TokenCounter:
             by_library = _with_phrases(program, texts)
             ready = self._normalised(program, texts, by_library)
             ready = _with_spaces(ready) if program.adds_space else ready
-            offsets, data = text_buffers(ready)
+            offsets, data = _buffers(ready)
             ids = np.empty(int(offsets[-1] - offsets[0]) + INLINE_IDS if wants_ids else 0, np.uint32)
             self._kernel(program, offsets, data, by_library, counts, ids)
             ids = ids[: int(counts.sum())].copy() if wants_ids else ids  # the room is a token a byte
@@ -190,7 +190,7 @@ class TokenCounter:
         rows = np.arange(len(texts))
         if program.forms is not None:
             changes = np.zeros(len(texts), np.bool_)
-            mark_changed(*text_buffers(texts), changed_by(program.forms), changes)
+            mark_changed(*_buffers(texts), changed_by(program.forms), changes)
             rows = np.flatnonzero(changes)
         if not len(rows):
             return texts
@@ -239,6 +239,15 @@ def _plain(texts: pa.Array | pa.ChunkedArray) -> pa.LargeStringArray:
     return pc.fill_null(texts, "") if texts.null_count else texts
 
 
+def _buffers(texts: pa.LargeStringArray) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Offsets and bytes, both read-only whoever made them: one type, so that kernels compile once."""
+    found = text_buffers(texts)
+    offsets, data = found[0].view(), found[1].view()
+    offsets.setflags(write=False)
+    data.setflags(write=False)
+    return offsets, data
+
+
 def _with_spaces(texts: pa.LargeStringArray) -> pa.LargeStringArray:
     """A space before every text that is not empty and does not begin with one."""
     space, nothing = (pa.scalar(text, pa.large_string()) for text in (" ", ""))
@@ -271,5 +280,5 @@ def _with_phrases(program: TokenProgram, texts: pa.LargeStringArray) -> NDArray[
     found = np.zeros(len(texts), np.bool_)
     if program.phrases is not None:
         phrases = program.phrases
-        mark_phrases(*text_buffers(texts), phrases.pairs, phrases.data, phrases.offsets, found)
+        mark_phrases(*_buffers(texts), phrases.pairs, phrases.data, phrases.offsets, found)
     return found
