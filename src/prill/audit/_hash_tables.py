@@ -1,4 +1,4 @@
-"""What the passes over shards add to: tables of cells, then tables of keys. Threads add one at a time.
+"""What the passes over shards add to: tables of cells, then tables of keys. Threads may add at once.
 
 Both only add counts and take the smallest place, so that the order in which shards arrive changes nothing.
 
@@ -18,39 +18,40 @@ __all__ = ["CellTable", "KeyTable", "hot_words"]
 _FULL = np.uint32(0xFFFFFFFF)
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class CellTable:
-    """Counts of cells over all shards, saturating at 2^32 - 1.
+    """Counts of cells over all shards, saturating at 2^32 - 1. Each thread adds to a table of its own.
 
     Attributes:
-        cells: uint32, shape (N, C).
-        n_counted: n-grams or lines counted, for each list; int64, shape (N,).
+        n_lists, n_cells: the shape of a table.
     """
 
-    cells: NDArray[np.uint32]
-    n_counted: NDArray[np.int64]
+    n_lists: int
+    n_cells: int
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _threads: threading.local = field(default_factory=threading.local)
+    _own: threading.local = field(default_factory=threading.local)
+    _parts: list[tuple[NDArray[np.uint32], NDArray[np.int64]]] = field(default_factory=list)
 
-    @classmethod
-    def empty(cls, n_lists: int, n_cells: int) -> CellTable:
-        return cls(cells=np.zeros((n_lists, n_cells), np.uint32), n_counted=np.zeros(n_lists, np.int64))
-
-    def scratch(self) -> NDArray[np.uint32]:
-        """This thread's own table of the same shape, all zero."""
-        if not hasattr(self._threads, "cells"):
-            self._threads.cells = np.empty_like(self.cells)
-        part: NDArray[np.uint32] = self._threads.cells
-        part.fill(0)
+    def own(self) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """This thread's cells, shape (N, C), and how much it has counted for each list, shape (N,)."""
+        if not hasattr(self._own, "part"):
+            cells = np.zeros((self.n_lists, self.n_cells), np.uint32)
+            self._own.part = (cells, np.zeros(self.n_lists, np.int64))
+            with self._lock:
+                self._parts.append(self._own.part)
+        part: tuple[NDArray[np.uint32], NDArray[np.int64]] = self._own.part
         return part
 
-    def add(self, part_NC: NDArray[np.uint32], n_counted: NDArray[np.int64]) -> None:
-        """Add one shard's counts; a cell that would overflow stays full. `part_NC` is used up."""
-        with self._lock:
-            np.add(part_NC, self.cells, out=part_NC)
-            part_NC[part_NC < self.cells] = _FULL
-            self.cells[...] = part_NC
-            self.n_counted += n_counted
+    def total(self) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """The same of all threads together, when all of them are done; their tables are used up."""
+        nothing = (np.zeros((self.n_lists, self.n_cells), np.uint32), np.zeros(self.n_lists, np.int64))
+        cells_NC, n_counted_N = self._parts.pop() if self._parts else nothing
+        while self._parts:
+            more_NC, more_N = self._parts.pop()
+            cells_NC += more_NC
+            cells_NC[cells_NC < more_NC] = _FULL
+            n_counted_N += more_N
+        return cells_NC, n_counted_N
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +76,17 @@ class KeyTable:
         return cls(keys=nothing.astype(np.uint64), counts=nothing, places=np.zeros((0, 4), np.int64))
 
     @classmethod
-    def of_slots(cls, shard: int, keys_S: NDArray[np.uint64], found_S4: NDArray[np.int64]) -> KeyTable:
-        """The used slots of a kernel's open table, as `_top_ngrams_kernel` fills it."""
+    def taken(cls, shard: int, keys_S: NDArray[np.uint64], found_S4: NDArray[np.int64]) -> KeyTable:
+        """What one shard brought into a kernel's open table (`_top_ngrams_kernel`), free again then."""
         slots = np.flatnonzero(keys_S)
         slots = slots[np.argsort(keys_S[slots])]
         found = found_S4[slots]
         places = np.column_stack([np.full(len(slots), shard, np.int64), found[:, 1:]])
-        return cls(keys=keys_S[slots], counts=found[:, 0], places=places, n_unplaced=int(found_S4[-1, 0]))
+        table = cls(keys=keys_S[slots], counts=found[:, 0], places=places, n_unplaced=int(found_S4[-1, 0]))
+        keys_S[slots] = 0
+        found_S4[slots] = 0
+        found_S4[-1] = 0
+        return table
 
     def merge(self, other: KeyTable) -> KeyTable:
         """Both together: counts add up, the first place stays."""

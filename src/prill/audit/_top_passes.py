@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -21,23 +22,45 @@ from prill.corpus.corpus import Corpus
 from prill.features.keyed import keyed_uniform
 from prill.features.text_hash import hash_documents
 
-__all__ = ["CollectShard", "CountShard", "Reader", "texts_at"]
+__all__ = ["CollectShard", "CountShard", "Reader"]
 
 _TOKEN = re.compile(r"\w+|[^\w\s]+")
 _SAMPLE_SEED = 0x70B
 _N_SLOTS = 1 << 18
 
+_Column: TypeAlias = tuple[pa.Array, NDArray[np.int64]]
+_Place: TypeAlias = tuple[int, int, int, int]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
-    """The documents that are counted."""
+    """The documents that are counted: read once and held when the sample is small, else read for each pass.
+
+    Attributes:
+        share: of the documents, chosen by the hash of their text.
+        holds: whether they may be held in memory.
+    """
 
     corpus: Corpus
     share: float
     is_counted: Callable[[int], NDArray[np.bool_]] | None
+    holds: bool
+    _held: dict[int, list[_Column]] = field(default_factory=dict)
 
-    def columns(self, shard: int) -> Iterator[tuple[pa.Array, NDArray[np.int64]]]:
-        """Texts and their rows; those that Python must lower come again, lowered, when they are asked for."""
+    def columns(self, shard: int) -> Iterator[_Column]:
+        """Texts and their rows."""
+        if shard in self._held:
+            yield from self._held[shard]
+            return
+        seen = []
+        for column in self._read(shard):
+            if self.holds:
+                seen.append(column)
+            yield column
+        if self.holds:
+            self._held[shard] = seen
+
+    def _read(self, shard: int) -> Iterator[_Column]:
         chosen = None if self.is_counted is None else self.is_counted(shard)
         for batch in self.corpus.batches(self.corpus.shards[shard]):
             rows = batch.first_row + np.arange(batch.n_rows, dtype=np.int64)
@@ -45,6 +68,25 @@ class Reader:
             if self.share < 1:
                 is_in = is_in & (keyed_uniform(_SAMPLE_SEED, hash_documents(batch.text)[1]) < self.share)
             yield (batch.text, rows) if is_in.all() else (batch.text.filter(pa.array(is_in)), rows[is_in])
+
+    def texts(self, places: Sequence[_Place], *, is_line: bool) -> list[str]:
+        """The n-grams or lines at the given places, in their order.
+
+        Args:
+            places: shard, row, number of the first token and of tokens; for lines, first byte and bytes.
+        """
+        found: dict[_Place, str] = {}
+        for shard in sorted({place[0] for place in places}):
+            wanted = sorted({place for place in places if place[0] == shard})
+            for column, rows in self.columns(shard):
+                for place in wanted:
+                    at = int(np.searchsorted(rows, place[1]))
+                    if at < len(rows) and rows[at] == place[1]:
+                        text = column[at].as_py()
+                        found[place] = _line_at(text, *place[2:]) if is_line else _ngram_at(text, *place[2:])
+                if found.keys() >= set(wanted):
+                    break
+        return [found[place] for place in places]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,16 +102,14 @@ class CountShard:
         from prill.features._characters import character_table
         from prill.features._top_ngrams_kernel import count_lines, count_ngrams
 
-        part_NC = self.cells.scratch()
+        cells_NC, n_counted_N = self.cells.own()
         sizes = np.array(self.sizes, np.int64)
-        n_tokens = np.zeros(len(sizes) + 1, np.int64)
         for text, _ in self.reader.columns(shard):
             special_D = np.zeros(len(text), np.bool_)
             for column, seen_D in _twice(text, special_D):
-                counted = count_ngrams(*text_buffers(column), character_table(), sizes, part_NC[:-1], seen_D)
-                n_tokens[:-1] += counted
-            n_tokens[-1] += count_lines(*text_buffers(text), self.n_line_bytes, part_NC[-1])
-        self.cells.add(part_NC, n_tokens)
+                counted = count_ngrams(*text_buffers(column), character_table(), sizes, cells_NC[:-1], seen_D)
+                n_counted_N[:-1] += counted
+            n_counted_N[-1] += count_lines(*text_buffers(text), self.n_line_bytes, cells_NC[-1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,14 +127,14 @@ class CollectShard:
     hot: NDArray[np.uint64]
     tables: list[KeyTable]
     lock: threading.Lock = field(default_factory=threading.Lock)
+    own: threading.local = field(default_factory=threading.local)
 
     def __call__(self, shard: int) -> None:
         from prill.features._characters import character_table
         from prill.features._top_ngrams_kernel import collect_lines, collect_ngrams
 
         n_lists = len(self.tables)
-        keys = np.zeros((n_lists, _N_SLOTS), np.uint64)
-        found = np.zeros((n_lists, _N_SLOTS + 1, 4), np.int64)
+        keys, found = self._slots()
         used = np.zeros(n_lists, np.int64)
         sizes = np.array(self.sizes, np.int64)
         for text, rows in self.reader.columns(shard):
@@ -114,10 +154,19 @@ class CollectShard:
             used[-1] = collect_lines(
                 *text_buffers(text), rows, self.n_line_bytes, self.hot[-1], keys[-1], found[-1], used[-1]
             )
-        parts = [KeyTable.of_slots(shard, keys[k], found[k]) for k in range(n_lists)]
+        parts = [KeyTable.taken(shard, keys[k], found[k]) for k in range(n_lists)]
         with self.lock:
             for k, part in enumerate(parts):
                 self.tables[k] = self.tables[k].merge(part)
+
+    def _slots(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """This thread's open tables, all free: new pages for every shard cost more than counting."""
+        if not hasattr(self.own, "slots"):
+            n_lists = len(self.tables)
+            keys = np.zeros((n_lists, _N_SLOTS), np.uint64)
+            self.own.slots = (keys, np.zeros((n_lists, _N_SLOTS + 1, 4), np.int64))
+        slots: tuple[NDArray[np.uint64], NDArray[np.int64]] = self.own.slots
+        return slots
 
 
 def _twice(text: pa.Array, special_D: NDArray[np.bool_]) -> Iterator[tuple[pa.Array, NDArray[np.bool_]]]:
@@ -126,27 +175,6 @@ def _twice(text: pa.Array, special_D: NDArray[np.bool_]) -> Iterator[tuple[pa.Ar
     if special_D.any():
         lowered = [document.lower() for document in text.filter(pa.array(special_D)).to_pylist()]
         yield pa.array(lowered, pa.large_string()), np.zeros(len(lowered), np.bool_)
-
-
-def texts_at(corpus: Corpus, places: Sequence[tuple[int, int, int, int]], *, is_line: bool) -> list[str]:
-    """The n-grams or lines at the given places, in their order.
-
-    Args:
-        places: shard, row, number of the first token and of tokens; for lines, first byte and bytes.
-    """
-    found: dict[tuple[int, int, int, int], str] = {}
-    for shard in sorted({place[0] for place in places}):
-        wanted = sorted({place for place in places if place[0] == shard})
-        last_row = wanted[-1][1]
-        for batch in corpus.batches(corpus.shards[shard]):
-            stop = batch.first_row + batch.n_rows
-            for place in wanted:
-                if batch.first_row <= place[1] < stop:
-                    text = batch.text[place[1] - batch.first_row].as_py()
-                    found[place] = _line_at(text, *place[2:]) if is_line else _ngram_at(text, *place[2:])
-            if stop > last_row:
-                break
-    return [found[place] for place in places]
 
 
 def _line_at(text: str, start: int, length: int) -> str:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from prill.audit._hash_tables import CellTable, KeyTable, hot_words
-from prill.audit._top_passes import CollectShard, CountShard, Reader, texts_at
+from prill.audit._top_passes import CollectShard, CountShard, Reader
 from prill.corpus.corpus import Corpus
 from prill.engine import Engine
 
@@ -29,6 +29,9 @@ __all__ = ["TOP_VERSION", "Top", "TopList", "TopSpec", "top_repeats"]
 
 TOP_VERSION = 1
 """Version of hashes, sampling and order; it changes whenever a list can change."""
+
+
+_HELD_BYTES = 256_000_000
 
 
 class TopSpec(BaseModel):
@@ -45,7 +48,7 @@ class TopSpec(BaseModel):
     n_rows: int = Field(default=20, ge=1, le=1_000, description="Entries of each list.")
     n_line_bytes: int = Field(default=8, ge=1, description="Shortest line that counts, bytes.")
     sample_bytes: int = Field(
-        default=2_000_000_000,
+        default=50_000_000,
         ge=1,
         description="Text to count in, bytes; of a larger corpus, a keyed sample.",
     )
@@ -115,7 +118,8 @@ def top_repeats(
 ) -> tuple[TopList, ...]:
     """The most repeated n-grams of each size, then the most repeated lines.
 
-    Three readings of the corpus at most; about (workers + 1) x (sizes + 1) x 4 bytes x cells of memory.
+    Reads the corpus once when the sample is at most 256 MB, which is then held, else up to three times; takes
+    beside about workers x (sizes + 1) x 4 bytes x cells of memory.
 
     Args:
         n_bytes: text of the corpus, bytes; decides the share that is sampled.
@@ -126,14 +130,16 @@ def top_repeats(
         the counts exact, with one cell an n-gram instead of five; words as above, not those of UAX 29.
     """
     share = also[0].sample_share if also else min(1.0, spec.sample_bytes / max(1, n_bytes))
-    reader = Reader(corpus=corpus, share=share, is_counted=is_counted)
+    holds = share * n_bytes <= _HELD_BYTES
+    reader = Reader(corpus=corpus, share=share, is_counted=is_counted, holds=holds)
     n_lists = len(spec.sizes) + 1
     shards = [shard.index for shard in corpus.shards]
-    cells = CellTable.empty(n_lists, spec.n_cells)
+    cells = CellTable(n_lists=n_lists, n_cells=spec.n_cells)
     count = CountShard(reader=reader, sizes=spec.sizes, n_line_bytes=spec.n_line_bytes, cells=cells)
     engine.map(count, shards, kind="threads", name="count repeats")
+    cells_NC, n_counted_N = cells.total()
     chosen = [
-        hot_words(cells.cells[k], spec.n_hot, _cells_of(also[k].rows if also else (), spec.n_cells))
+        hot_words(cells_NC[k], spec.n_hot, _cells_of(also[k].rows if also else (), spec.n_cells))
         for k in range(n_lists)
     ]
     collect = CollectShard(
@@ -147,8 +153,8 @@ def top_repeats(
     return tuple(
         TopList(
             n=n,
-            rows=_rows(corpus, collect.tables[k], chosen[k][1], spec.n_rows, is_line=n == 0),
-            n_counted=int(cells.n_counted[k]),
+            rows=_rows(reader, collect.tables[k], chosen[k][1], spec.n_rows, is_line=n == 0),
+            n_counted=int(n_counted_N[k]),
             floor=chosen[k][1],
             sample_share=share,
             known=collect.tables[k],
@@ -162,12 +168,12 @@ def _cells_of(rows: Sequence[Top], n_cells: int) -> NDArray[np.int64]:
     return np.array([row.key >> shift for row in rows], np.int64)
 
 
-def _rows(corpus: Corpus, table: KeyTable, floor: int, n_rows: int, *, is_line: bool) -> tuple[Top, ...]:
+def _rows(reader: Reader, table: KeyTable, floor: int, n_rows: int, *, is_line: bool) -> tuple[Top, ...]:
     """The most frequent keys with their texts; what occurs once is not repeated."""
     order = np.lexsort((table.keys, -table.counts))[:n_rows]
     order = order[table.counts[order] > max(floor, 1)]
     places = [(int(p[0]), int(p[1]), int(p[2]), int(p[3])) for p in table.places[order]]
-    texts = texts_at(corpus, places, is_line=is_line)
+    texts = reader.texts(places, is_line=is_line)
     return tuple(
         Top(text=text, count=int(table.counts[at]), key=int(table.keys[at]))
         for text, at in zip(texts, order, strict=True)

@@ -183,13 +183,14 @@ def _collect(
     keys: NDArray[np.uint64],
     found: NDArray[np.int64],
     n_used: int,
+    slot_shift: np.uint64,
 ) -> int:
     """Count `h` in an open table of keys, columns of `found` its count, row, place and length; keys used.
 
     One who finds the table three quarters full is counted in found[-1, 0] alone. Key 0 means free.
     """
     n_slots = keys.shape[0]
-    slot = np.int64((h * _MIX_B) >> np.uint64(64 - _log2(n_slots)))
+    slot = np.int64((h * _MIX_B) >> slot_shift)
     h |= _ONE
     while keys[slot] != h and keys[slot] != 0:
         slot = (slot + 1) & (n_slots - 1)
@@ -238,6 +239,7 @@ def collect_ngrams(
     tokens, hashes = np.empty(room, np.uint64), np.empty(room, np.uint64)
     prefix = np.zeros(room + longest + 1, np.uint64)
     shift = np.uint64(64 - _log2(64 * hot_NW.shape[1]))
+    slot_shift = np.uint64(64 - _log2(keys_NS.shape[1]))
     for d in range(offsets.shape[0] - 1):
         i, stop = offsets[d], offsets[d + 1]
         special_D[d] = is_special(data, i, stop)
@@ -262,7 +264,9 @@ def collect_ngrams(
                 for j in range(n_whole + 1 - first):
                     if _is_hot(hot_NW[k], hashes[j] >> shift):
                         at = n_done + first + j - n
-                        n_used_N[k] = _collect(hashes[j], rows[d], at, n, keys, found, n_used_N[k])
+                        n_used_N[k] = _collect(
+                            hashes[j], rows[d], at, n, keys, found, n_used_N[k], slot_shift
+                        )
             n_before = _keep_context(prefix, n_before, n_whole, longest)
             n_done += n_whole
 
@@ -326,6 +330,7 @@ def collect_lines(
 ) -> int:
     """Count exactly the lines whose cell is hot; as `collect_ngrams`, places are bytes. Keys in use."""
     shift = np.uint64(64 - _log2(64 * hot_W.shape[0]))
+    slot_shift = np.uint64(64 - _log2(keys_S.shape[0]))
     for d in range(offsets.shape[0] - 1):
         begin, stop = offsets[d], offsets[d + 1]
         i = begin
@@ -334,5 +339,7 @@ def collect_lines(
             if end - first >= n_least:
                 h = _hash_line(data, first, end)
                 if _is_hot(hot_W, h >> shift):
-                    n_used = _collect(h, rows[d], first - begin, end - first, keys_S, found_S4, n_used)
+                    n_used = _collect(
+                        h, rows[d], first - begin, end - first, keys_S, found_S4, n_used, slot_shift
+                    )
     return n_used
