@@ -11,9 +11,10 @@ included) after imports and after compiled kernels are loaded, medians over roun
 
 Jobs: `prill` reads Parquet, hashes and signs, pairs, compares, clusters and writes columns, on the whole
 corpus; `prill_unverified` leaves the comparison out, as the peers do; `prill_sample` has the sample of the
-peers, to compare what is found; `datatrove` has its four stages, `rensa` lower-cased `\\w+` 5-grams made in
-Python, 128 permutations and LSH. A planted pair is found when not both stay. A document that goes is rightly
-gone when another document of the sample has at least 0.7 of its 5-grams (Jaccard similarity, by brute force).
+peers, to compare what is found; `datatrove` has its four stages with 14 bands of 8 rows, `rensa` lower-cased
+`\\w+` 5-grams made in Python and LSH with 16 bands of 8, to which `prill_16_bands` is the like. A planted
+pair is found when not both stay. A document that goes is rightly gone when another document of the sample has
+at least 0.7 of its 5-grams (Jaccard similarity, by brute force).
 """
 
 from __future__ import annotations
@@ -197,7 +198,9 @@ JOBS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "rensa": rensa,
     "prill": prill,
     "prill_unverified": lambda args: prill(args, verify=False),
+    "prill_16_bands": lambda args: prill(args, bands=16),
     "prill_sample": lambda args: prill(args, folder=Path(args.scratch) / "parquet"),
+    "prill_sample_16_bands": lambda args: prill(args, folder=Path(args.scratch) / "parquet", bands=16),
     "prill_ten_times": lambda args: prill(args, copies=10),
 }
 
