@@ -6,17 +6,23 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from prill.prepare.age import Age, AgeSpec
 from prill.prepare.contamination.measure import Contamination
 from prill.prepare.contamination.spec import ContaminationSpec
 from prill.prepare.duplicates.exact import ExactDuplicates, ExactSpec
 from prill.prepare.duplicates.lines import LineDuplicates, LineSpec
 from prill.prepare.duplicates.near import NearDuplicates, NearSpec
+from prill.prepare.duplicates.semantic import SemanticDuplicates, SemanticSpec
+from prill.prepare.duplicates.substring import SubstringDuplicates, SubstringSpec
 from prill.prepare.duplicates.url import UrlCopiesSpec, UrlDuplicates
 from prill.prepare.language import Language, LanguageSpec
 from prill.prepare.lists import Lists, ListSpec, ListsSpec
 from prill.prepare.measure import Grouping, Measure
+from prill.prepare.pii import Pii, PiiSpec
+from prill.prepare.refine.measure import Refine, RefineSpec
 from prill.prepare.rules.measure import Rules
 from prill.prepare.rules.spec import RulesSpec
+from prill.prepare.tokens import TokenCounts, TokensSpec
 from prill.prepare.urls import Urls, UrlSpec
 
 __all__ = ["PrepareSpec", "groupings", "measures"]
@@ -32,9 +38,15 @@ class PrepareSpec(BaseModel):
         LanguageSpec(), description="Language and script of every document."
     )
     rules: RulesSpec | None = Field(RulesSpec(), description="Quality rules of the field, by preset.")
+    age: AgeSpec | None = Field(AgeSpec(), description="The year of every document.")
+    tokens: TokensSpec | None = Field(None, description="Exact token counts under a given tokenizer.")
+    refine: RefineSpec | None = Field(
+        None, description="Cleaning programs (ProX) that a model or a person wrote."
+    )
     lists: tuple[ListSpec, ...] = Field(
         (), description="Lists of words, phrases or substrings, judged in this order."
     )
+    pii: PiiSpec | None = Field(PiiSpec(), description="Personal data and secrets.")
     contamination: ContaminationSpec | None = Field(
         None, description="Benchmark items that must not be in the corpus."
     )
@@ -42,6 +54,10 @@ class PrepareSpec(BaseModel):
     same_url: UrlCopiesSpec | None = Field(None, description="Documents of one URL.")
     near: NearSpec | None = Field(NearSpec(), description="Near copies of documents.")
     lines: LineSpec | None = Field(None, description="Lines or paragraphs that many documents share.")
+    substring: SubstringSpec | None = Field(
+        None, description="Passages that stand elsewhere in the corpus byte for byte."
+    )
+    semantic: SemanticSpec | None = Field(None, description="Documents that say the same.")
     memory: int = Field(
         1_000_000_000,
         ge=16_000_000,
@@ -62,8 +78,16 @@ def measures(spec: PrepareSpec, base: Path) -> list[Measure]:
         found.append(Language.of(spec.language))
     if spec.rules is not None:
         found.append(Rules.of(spec.rules))
+    if spec.age is not None:
+        found.append(Age.of(spec.age))
+    if spec.tokens is not None:
+        found.append(TokenCounts.of(spec.tokens, base))
+    if spec.refine is not None:
+        found.append(Refine.of(spec.refine, base))
     if spec.lists:
         found.append(Lists.of(ListsSpec(lists=spec.lists), base))
+    if spec.pii is not None:
+        found.append(Pii.of(spec.pii))
     if spec.contamination is not None:
         found.append(Contamination.of(spec.contamination, base))
     return found
@@ -80,4 +104,8 @@ def groupings(spec: PrepareSpec, base: Path) -> list[Grouping]:
         found.append(NearDuplicates.of(spec.near, base))
     if spec.lines is not None:
         found.append(LineDuplicates.of(spec.lines))
+    if spec.substring is not None:
+        found.append(SubstringDuplicates.of(spec.substring))
+    if spec.semantic is not None:
+        found.append(SemanticDuplicates.of(spec.semantic, base))
     return found
