@@ -1,4 +1,4 @@
-"""Page rules: the numbers that the papers' readings give, thresholds at their edges, and what never changes."""
+"""Page rules: the numbers of the papers' readings, thresholds at their edges, and what never changes."""
 
 import numpy as np
 import pyarrow as pa
@@ -56,7 +56,7 @@ def test_the_two_readings_of_repeated_ngrams() -> None:
 
 def test_fifty_words_pass_and_forty_nine_do_not() -> None:
     spec = RulesSpec(presets=("gopher_quality",))
-    words = "the river and its banks have cold clear water ".split()
+    words = ["the", "river", "and", "its", "banks", "have", "cold", "clear", "water"]
     assert reasons(" ".join((words * 6)[:50]), spec) == []
     assert reasons(" ".join((words * 6)[:49]), spec) == ["gopher: fewer than 50 words"]
     symbols = " ".join((words * 6)[:49]) + " ..."  # symbols alone are no words

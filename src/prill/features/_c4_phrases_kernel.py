@@ -5,22 +5,36 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from prill.features._jit import inlined
+from prill.features._classes_kernel import inside
+from prill.features._jit import inlined, trailing_zeros
+from prill.features._vector_kernel import STEP, phrase_mask
 
-__all__ = ["CURLY", "JAVASCRIPT", "LOREM", "POLICY", "find_phrases"]
+__all__ = ["CURLY", "JAVASCRIPT", "LOREM", "POLICY", "find_phrases", "phrase_table"]
 
 LOREM, JAVASCRIPT, CURLY, POLICY = 1, 2, 4, 8
 
-_LOREM = np.frombuffer(b"lorem ipsum", np.uint8)
-_JAVASCRIPT = np.frombuffer(b"javascript", np.uint8)
-_TERMS = np.frombuffer(b"terms of use", np.uint8)
-_PRIVACY = np.frombuffer(b"privacy policy", np.uint8)
-_COOKIE_POLICY = np.frombuffer(b"cookie policy", np.uint8)
-_USES_COOKIES = np.frombuffer(b"uses cookies", np.uint8)
-_USE_OF_COOKIES = np.frombuffer(b"use of cookies", np.uint8)
-_USE_COOKIES = np.frombuffer(b"use cookies", np.uint8)
-_ANCHORS = np.zeros(256, np.uint8)
-_ANCHORS[np.frombuffer(b"{jJvVmMkK\xe2", np.uint8)] = 1
+_PHRASES = (
+    (LOREM, "lorem ipsum", "m"),
+    (JAVASCRIPT, "javascript", "j"),
+    (CURLY, "{", "{"),
+    (POLICY, "terms of use", "m"),
+    (POLICY, "privacy policy", "v"),
+    (POLICY, "cookie policy", "k"),
+    (POLICY, "uses cookies", "k"),
+    (POLICY, "use of cookies", "k"),
+    (POLICY, "use cookies", "k"),
+)
+_KELVIN = 0xE2  # first byte of U+212A, the one character beyond ASCII whose lower case is such a letter
+_HEAD = 3
+
+
+def phrase_table() -> NDArray[np.uint8]:
+    """A row for each phrase: flag, length, place of the rarest letter, and its bytes; uint8."""
+    table = np.zeros((len(_PHRASES), _HEAD + max(len(phrase) for _, phrase, _ in _PHRASES)), dtype=np.uint8)
+    for row, (flag, phrase, letter) in zip(table, _PHRASES, strict=True):
+        row[:_HEAD] = flag, len(phrase), phrase.index(letter)
+        row[_HEAD : _HEAD + len(phrase)] = list(phrase.encode())
+    return table
 
 
 @inlined
@@ -30,50 +44,40 @@ def _lower(byte: np.uint8) -> np.uint8:
 
 @inlined
 def _surrounds(
-    data: NDArray[np.uint8], start: int, stop: int, at: int, width: int, phrase: NDArray[np.uint8], place: int
+    data: NDArray[np.uint8], start: int, stop: int, at: int, width: int, row: NDArray[np.uint8]
 ) -> bool:
-    """Whether `phrase` stands in data[start:stop] with its letter `place` at `at`, which takes `width` bytes."""
-    n = phrase.shape[0]
-    if at - place < start or at + width + n - place - 1 > stop:
-        return False
-    for j in range(place):
-        if _lower(data[at - place + j]) != phrase[j]:
-            return False
-    for j in range(place + 1, n):
-        if _lower(data[at + width + j - place - 1]) != phrase[j]:
-            return False
-    return True
+    """Whether a phrase stands in data[start:stop] with its rarest letter at `at`, in `width` bytes."""
+    n, place = np.int64(row[1]), np.int64(row[2])
+    first, shift = at - place, width - 1
+    same = first >= start and first + n + shift <= stop
+    j = 0
+    while same and j < n:
+        if j != place:
+            same = _lower(data[first + j + (shift if j > place else 0)]) == row[_HEAD + j]
+        j += 1
+    return same
 
 
 @inlined
-def find_phrases(data: NDArray[np.uint8], start: int, stop: int) -> int:
+def find_phrases(data: NDArray[np.uint8], start: int, stop: int, phrases: NDArray[np.uint8]) -> int:
     """Sum of LOREM, JAVASCRIPT, CURLY and POLICY for what data[start:stop] holds, read in lower case.
 
-    The one character beyond ASCII whose lower case is a letter of these phrases is the sign for kelvin.
+    Args:
+        phrases: `phrase_table`.
     """
     found = 0
-    for i in range(start, stop):
-        if _ANCHORS[data[i]] == 0:
-            continue
-        letter, width = _lower(data[i]), 1
-        if letter == 0xE2:
-            if not (i + 3 <= stop and data[i + 1] == 0x84 and data[i + 2] == 0xAA):
-                continue
-            letter, width = np.uint8(0x6B), 3
-        if letter == 0x7B:
-            found |= CURLY
-        elif letter == 0x6A:
-            found |= JAVASCRIPT if _surrounds(data, start, stop, i, 1, _JAVASCRIPT, 0) else 0
-        elif letter == 0x76:
-            found |= POLICY if _surrounds(data, start, stop, i, 1, _PRIVACY, 3) else 0
-        elif letter == 0x6D:
-            found |= LOREM if _surrounds(data, start, stop, i, 1, _LOREM, 4) else 0
-            found |= POLICY if _surrounds(data, start, stop, i, 1, _TERMS, 3) else 0
-        elif (
-            _surrounds(data, start, stop, i, width, _COOKIE_POLICY, 3)
-            or _surrounds(data, start, stop, i, width, _USES_COOKIES, 8)
-            or _surrounds(data, start, stop, i, width, _USE_OF_COOKIES, 10)
-            or _surrounds(data, start, stop, i, width, _USE_COOKIES, 7)
-        ):
-            found |= POLICY
+    for base in range(start, stop, STEP):
+        anchors = phrase_mask(data, base) & inside(base, stop)
+        while anchors != 0:
+            at = base + trailing_zeros(anchors)
+            anchors &= anchors - np.uint64(1)
+            letter, width = _lower(data[at]), 1
+            if letter == _KELVIN:
+                if not (at + 3 <= stop and data[at + 1] == 0x84 and data[at + 2] == 0xAA):
+                    continue
+                letter, width = np.uint8(0x6B), 3
+            for k in range(phrases.shape[0]):
+                rarest = phrases[k, _HEAD + np.int64(phrases[k, 2])]
+                if rarest == letter and _surrounds(data, start, stop, at, width, phrases[k]):
+                    found |= np.int64(phrases[k, 0])
     return found

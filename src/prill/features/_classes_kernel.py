@@ -12,15 +12,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from prill.features._jit import inlined, kernel, load64
-from prill.features._vector_kernel import STEP, put_positions, space_flags, word_flags
+from prill.features._jit import inlined, kernel, trailing_zeros
+from prill.features._vector_kernel import STEP, class_block, put_positions, space_flags, word_flags
 
-__all__ = ["ROOM", "classify", "decode", "split_spaces", "split_words"]
+__all__ = ["ROOM", "classify", "decode", "inside", "split_spaces", "split_words"]
 
 ROOM = 72
-"""Bytes that must be there behind the class bytes, and places behind the tokens: vectors read and write more."""
+"""Bytes that must be there behind text and class bytes, and places behind the tokens, for whole vectors."""
 
-_HIGH = np.uint64(0x8080808080808080)
 _CONTINUED, _BREAK = np.uint8(0x02), np.uint8(0x04)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
@@ -54,6 +53,7 @@ def classify(
     """Fill the class byte of every byte, classes[i - offsets_D1[0]] for data[i], and count characters.
 
     Args:
+        data: with ROOM bytes behind the last document.
         table: class byte of every code point (`_character_classes`).
         classes: the bytes of a character all get its class; those behind its first byte get CONTINUED and
             no BREAK. ROOM more bytes become 0.
@@ -64,10 +64,9 @@ def classify(
         i, stop = offsets_D1[d], offsets_D1[d + 1]
         n_continued = 0
         while i < stop:
-            if i + 8 <= stop and (load64(data, i) & _HIGH) == 0:
-                for j in range(8):
-                    classes[i - first + j] = table[data[i + j]]
-                i += 8
+            if data[i] < 0x80:
+                others = class_block(data, i, classes, i - first)
+                i += min(trailing_zeros(others), stop - i)
                 continue
             code, n = decode(data, i, stop)
             flags = table[code]
@@ -82,8 +81,8 @@ def classify(
 
 
 @inlined
-def _inside(base: int, n: int) -> np.uint64:
-    """Mask of the bytes base..base+63 that lie before n."""
+def inside(base: int, n: int) -> np.uint64:
+    """Mask of the bytes base..base+63 that lie before `n`, which is not before `base`."""
     return _ALL if n - base >= STEP else (np.uint64(1) << np.uint64(n - base)) - np.uint64(1)
 
 
@@ -103,9 +102,9 @@ def split_words(
         n_starts = n_ends = n_held
         last_word, last_space = np.uint64(0), np.uint64(1)
         for base in range(0, n + 1, STEP):
-            inside = _inside(base, n)
-            words = word_flags(classes, first + base) & inside
-            spaces = space_flags(classes, first + base) | ~inside
+            valid = inside(base, n)
+            words = word_flags(classes, first + base) & valid
+            spaces = space_flags(classes, first + base) | ~valid
             before_words = (words << np.uint64(1)) | last_word
             before_spaces = (spaces << np.uint64(1)) | last_space
             last_word, last_space = words >> np.uint64(63), spaces >> np.uint64(63)
@@ -132,7 +131,7 @@ def split_spaces(
         n_starts = n_ends = n_held
         last_space = np.uint64(1)
         for base in range(0, n + 1, STEP):
-            spaces = space_flags(classes, first + base) | ~_inside(base, n)
+            spaces = space_flags(classes, first + base) | ~inside(base, n)
             before = (spaces << np.uint64(1)) | last_space
             last_space = spaces >> np.uint64(63)
             n_starts += put_positions(~spaces & before, starts_T, n_starts, np.uint32(base))

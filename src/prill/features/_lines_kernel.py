@@ -12,9 +12,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from prill.features._jit import inlined, kernel, load64, set_bits
+from prill.features._classes_kernel import inside
+from prill.features._jit import inlined, kernel, load64, set_bits, trailing_zeros
 from prill.features._statistics_kernel import hash_bytes
-from prill.features._vector_kernel import STEP, break_flags, put_positions
+from prill.features._vector_kernel import STEP, break_flags, mark_mask, put_positions
 
 __all__ = ["LINE_COUNTS", "count_characters", "count_lines", "find_breaks", "split_lines", "strip"]
 
@@ -64,13 +65,12 @@ def count_characters(classes: NDArray[np.uint8], start: int, stop: int) -> int:
 
 @inlined
 def find_breaks(classes: NDArray[np.uint8], start: int, stop: int, breaks: NDArray[np.uint32]) -> int:
-    """First bytes of all line breaks, counted from `start`; their number. Room: one for each byte, and more."""
+    """First bytes of all line breaks, from `start`; their number. Room: one for each byte, and more."""
     n_breaks = 0
     for base in range(start, stop, STEP):
-        flags = break_flags(classes, base)
-        if stop - base < STEP:
-            flags &= (np.uint64(1) << np.uint64(stop - base)) - np.uint64(1)
-        n_breaks += put_positions(flags, breaks, n_breaks, np.uint32(base - start))
+        flags = break_flags(classes, base) & inside(base, stop)
+        if flags != 0:
+            n_breaks += put_positions(flags, breaks, n_breaks, np.uint32(base - start))
     return n_breaks
 
 
@@ -130,17 +130,21 @@ def _ends_dotted(data: NDArray[np.uint8], start: int, stop: int) -> bool:
 def _count_marks(data: NDArray[np.uint8], start: int, stop: int) -> tuple[int, int]:
     """Number of "#", and of "..." (not overlapping) and of the character of three dots."""
     n_hashes = n_ellipses = n_dots = 0
-    for i in range(start, stop):
-        byte = data[i]
-        n_hashes += int(byte == _HASH)
-        if byte == _DOT:
-            n_dots += 1
-            if n_dots == 3:
-                n_ellipses += 1
-                n_dots = 0
-        else:
-            n_dots = 0
-            if byte == 0xE2 and _is_at(data, i, stop, 0xE2, 0x80, 0xA6):
+    next_dot = start
+    for base in range(start, stop, STEP):
+        marks = mark_mask(data, base) & inside(base, stop)
+        while marks != 0:
+            i = base + trailing_zeros(marks)
+            marks &= marks - np.uint64(1)
+            if data[i] == _DOT:
+                n_dots = n_dots + 1 if i == next_dot else 1
+                next_dot = i + 1
+                if n_dots == 3:
+                    n_ellipses += 1
+                    n_dots = 0
+            elif data[i] == _HASH:
+                n_hashes += 1
+            elif _is_at(data, i, stop, 0xE2, 0x80, 0xA6):
                 n_ellipses += 1
     return n_hashes, n_ellipses
 

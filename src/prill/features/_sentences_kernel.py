@@ -35,18 +35,21 @@ def _is_end_mark(
 
 @inlined
 def _is_punctuation(classes: NDArray[np.uint8], start: int, stop: int) -> bool:
-    for i in range(start, stop):
-        if (classes[i] & _MARK) == 0:
-            return False
-    return True
+    at = start
+    while at < stop and (classes[at] & _MARK) != 0:
+        at += 1
+    return at == stop
 
 
 @inlined
-def _find_newline(data: NDArray[np.uint8], start: int, stop: int) -> int:
+def _find_newlines(data: NDArray[np.uint8], start: int, stop: int) -> tuple[int, int]:
+    """Newlines in a part, and the first of them; `stop` when there is none."""
+    n, first = 0, stop
     for i in range(start, stop):
         if data[i] == _NEWLINE:
-            return i
-    return -1
+            first = min(first, i)
+            n += 1
+    return n, first
 
 
 @inlined
@@ -66,7 +69,7 @@ def count_sentences(
     late: NDArray[np.int64],
     sentences_D: NDArray[np.int64],
 ) -> None:
-    """Sentences of every document, the sum over its lines, each of which begins a new one.
+    """Sentences of every document, the sum over its lines, each of which holds at least one.
 
     Args:
         offsets_D1, data, classes, tokens_D1, starts_T, ends_T: as in `_statistics_kernel`.
@@ -74,16 +77,16 @@ def count_sentences(
         sentences_D: receives the numbers.
     """
     for d in range(offsets_D1.shape[0] - 1):
-        base, before, ended, n = offsets_D1[d], offsets_D1[d], False, 0
+        base, before, ended = offsets_D1[d], offsets_D1[d], False
+        n = int(offsets_D1[d + 1] > base)
         for t in range(tokens_D1[d], tokens_D1[d + 1]):
             start, stop = base + np.int64(starts_T[t]), base + np.int64(ends_T[t])
-            newline = _find_newline(data, before, start)
-            if newline >= 0 or n == 0:
-                n += int(ended and _has_space_token(data, before, newline)) + 1
-                ended = False
-            elif ended and _has_space_token(data, before, start):
+            n_newlines, first = _find_newlines(data, before, start)
+            n += n_newlines  # a blank line is a sentence, too
+            if ended and _has_space_token(data, before, first):
                 n += 1
                 ended = False
+            ended &= n_newlines == 0
             is_end = _is_end_mark(data, classes, start, stop, late)
             if is_end:
                 ended = True
@@ -91,5 +94,5 @@ def count_sentences(
                 n += 1
                 ended = False
             before = stop
-        n += int(ended and _has_space_token(data, before, offsets_D1[d + 1]))
-        sentences_D[d] = n
+        n_newlines, first = _find_newlines(data, before, offsets_D1[d + 1])
+        sentences_D[d] = n + n_newlines + int(ended and _has_space_token(data, before, first))

@@ -6,6 +6,7 @@ vectors of 64 bytes, and still right, only slower, where vectors are narrower.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -21,11 +22,15 @@ from prill.features._jit import inlined, set_bits, trailing_zeros
 __all__ = [
     "STEP",
     "break_flags",
+    "class_block",
+    "mark_mask",
+    "phrase_mask",
     "put_block",
     "put_positions",
     "space_flags",
     "space_mask",
     "special_mask",
+    "terminal_flags",
     "word_flags",
     "word_mask",
 ]
@@ -76,6 +81,49 @@ def _mask_of(test: Any) -> Any:
         return types.uint64(low, types.intp), codegen
 
     return mask
+
+
+def _any_of(characters: bytes) -> Any:
+    """A test for bytes, of which any of `characters` is one."""
+
+    def test(builder: Any, text: Any) -> Any:
+        found = [builder.icmp_unsigned("==", text, _all(byte)) for byte in characters]
+        return functools.reduce(builder.or_, found)
+
+    return test
+
+
+def _class_block(typingctx: Any, data: Any, start: Any, classes: Any, at: Any) -> Any:
+    """Class bytes of data[start:start + STEP] into `classes` from `at`, right where all of it is ASCII.
+
+    Returns which bytes are not. The bits are those of `_character_classes`.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        text = builder.load(_pointer(context, builder, signature, args, 0, _VECTOR), align=1)
+        folded = builder.or_(text, _all(0x20))
+        letter = _between(builder, folded, 0x61, 0x7A)
+        alphanumeric = builder.or_(letter, _between(builder, text, 0x30, 0x39))
+        plain = builder.or_(alphanumeric, _any_of(b"\t\n ")(builder, text))
+        word = builder.or_(alphanumeric, builder.icmp_unsigned("==", text, _all(0x5F)))
+        breaks = builder.or_(_between(builder, text, 0x0A, 0x0D), _between(builder, text, 0x1C, 0x1E))
+        visible = builder.and_(_between(builder, text, 0x21, 0x7E), builder.not_(alphanumeric))
+        mark = builder.and_(visible, builder.not_(_any_of(b"$+<=>^`|~")(builder, text)))
+        found = _all(0)
+        for flag, test in (
+            (0x80, word),
+            (0x40, _is_space(builder, text)),
+            (0x20, letter),
+            (0x10, builder.not_(plain)),
+            (0x08, _any_of(b".!?")(builder, text)),
+            (0x04, breaks),
+            (0x01, mark),
+        ):
+            found = builder.or_(found, builder.select(test, _all(flag), _all(0)))
+        builder.store(found, _pointer(context, builder, signature, args, 2, _VECTOR), align=1)
+        return _mask(builder, _is_other(builder, text))
+
+    return types.uint64(data, types.intp, classes, types.intp), codegen
 
 
 def _special(typingctx: Any, data: Any, start: Any) -> Any:
@@ -178,5 +226,9 @@ space_mask: Any = intrinsic(_mask_of(_is_space))
 special_mask: Any = intrinsic(_special)
 word_flags: Any = intrinsic(_mask_of(_flags(0x80)))
 space_flags: Any = intrinsic(_mask_of(_flags(0x40)))
+terminal_flags: Any = intrinsic(_mask_of(_flags(0x08)))
 break_flags: Any = intrinsic(_mask_of(_flags(0x04)))
+class_block: Any = intrinsic(_class_block)
+mark_mask: Any = intrinsic(_mask_of(_any_of(b"#.\xe2")))
+phrase_mask: Any = intrinsic(_mask_of(_any_of(b"{jJvVmMkK\xe2")))
 put_positions: Any = intrinsic(_compress) if _can_compress() else _put_eights

@@ -132,14 +132,14 @@ def count_words(text: ClassedText, words: Words, stop_words: Sequence[str]) -> C
         `n_words`; `n_real_words`, those with a character that is no symbol, and `real_word_characters`;
         `n_alphabetic_words`, with a letter; `n_stop_words`, and `n_stop_words_distinct`; `n_symbol_words`,
         with "#" or the character of three dots; `word_characters`; `median_word_length_doubled` (lengths
-        beyond 1023 count as 1023). For n = 2..4 `top_{n}_gram_count` and `top_{n}_gram_characters` of the most
-        frequent n-gram, the earliest of several, characters without the spaces between words. For n = 5..10
+        beyond 1023 count as 1023). For n = 2..4 `top_{n}_gram_count` and `top_{n}_gram_characters` of the
+        most frequent n-gram, the earliest of several, characters without the spaces between words. For n = 5..10
         `repeated_{n}_gram_characters`: read from left to right, an n-gram met before adds its characters and
         skips its words; `shared_{n}_gram_characters`: of all n-grams that occur twice, each time they do;
         `all_{n}_gram_characters`: of all n-grams. N-grams are looked for in the first 2^20 words.
     Source: Rae et al. 2021, arXiv:2112.11446, table A1; `repeated` and `top` as in datatrove, `shared` and
-    `all` as in Dolma (Soldaini et al. 2024, arXiv:2402.00159). Differs: two n-grams are equal when their words are;
-    datatrove's repeated n-grams are equal when their characters are, wherever words end.
+    `all` as in Dolma (Soldaini et al. 2024, arXiv:2402.00159). Differs: two n-grams are equal when their words
+    are; datatrove's repeated n-grams are equal when their characters are, wherever words end.
     """
     from prill.features._statistics_kernel import WORD_COUNTS
     from prill.features._statistics_kernel import count_words as kernel
@@ -238,6 +238,8 @@ def judge_c4_lines(text: ClassedText, reading: C4Reading, *, keeps_text: bool = 
     followed by white space, not by a trained splitter; see `C4Reading` for citations.
     """
     from prill.features._c4_kernel import C4_COUNTS, C4_KINDS, judge_lines
+    from prill.features._c4_phrases_kernel import phrase_table
+    from prill.features._citations_kernel import citation_words
 
     phrases = ("lorem ipsum", "javascript", "{", "policy")
     rules = [
@@ -257,6 +259,8 @@ def judge_c4_lines(text: ClassedText, reading: C4Reading, *, keeps_text: bool = 
         text.data,
         text.classes,
         np.array(rules, dtype=np.int64),
+        phrase_table(),
+        citation_words(),
         _decimal_zeros(),
         counts_DC,
         spans_D1,
