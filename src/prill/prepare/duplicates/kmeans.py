@@ -16,9 +16,8 @@ _ROWS = 4096  # of a product at a time
 def normalised(vectors_DK: NDArray[np.float32]) -> NDArray[np.float32]:
     """Vectors of length one; zeros stay zeros."""
     lengths_D = np.linalg.norm(vectors_DK.astype(np.float64), axis=1, keepdims=True)
-    return np.divide(
-        vectors_DK, lengths_D, out=np.zeros_like(vectors_DK), where=lengths_D > 0, casting="unsafe"
-    )
+    unit_DK: NDArray[np.float32] = (vectors_DK / np.where(lengths_D > 0, lengths_D, 1)).astype(np.float32)
+    return unit_DK
 
 
 def assign(
