@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from prill.audit import top_ngrams
 from prill.audit.top_ngrams import TopList, TopSpec, top_repeats
 from prill.corpus.batch import text_buffers
 from prill.corpus.corpus import Corpus
@@ -119,6 +120,14 @@ def test_lists_equal_a_plain_count_for_any_sharding_and_workers(tmp_path: Path):
         corpus_of(tmp_path / "many", [documents[40:], documents[:7], documents[7:40]]), n_workers=3
     )
     assert [as_pairs(found) for found in parts] == [as_pairs(found) for found in whole]
+
+
+def test_a_large_sample_is_read_again_instead_of_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    corpus = corpus_of(tmp_path / "c", [["ß says ΣΑΣ", "one\tline "] * 9, ["one\tline"] * 3])
+    held = counted(corpus)
+    monkeypatch.setattr(top_ngrams, "_HELD_BYTES", 0)
+    assert [as_pairs(found) for found in counted(corpus)] == [as_pairs(found) for found in held]
+    assert as_pairs(held[4]) == [("ß says ΣΑΣ", 9), ("one\tline", 12)][::-1]
 
 
 def test_the_card_sentence_has_fifteen_of_our_words():

@@ -261,6 +261,17 @@ def test_a_rule_leads_to_its_documents_and_tabs_to_its_stage(driver, pages):
     assert "line-through" in struck.value_of_css_property("text-decoration-line")
 
 
+def test_a_corpus_report_prints_its_tables(driver, pages):
+    open_page(driver, pages["corpus"])
+    set_media(driver, media="print")
+    heights = driver.execute_script(
+        "return [...document.querySelectorAll('#content .fold table, #copies .fold table, .funnel table')]"
+        ".map(t => t.getBoundingClientRect().height)"
+    )
+    assert len(heights) > 6
+    assert min(heights) > 0
+
+
 def test_struck_and_marked_text_is_readable(driver, pages):
     for scheme in ("light", "dark"):
         open_page(driver, pages["corpus"])
