@@ -7,8 +7,8 @@ import jsonschema
 import pytest
 
 from prill.errors import RecipeError
-from prill.recipe import Recipe, json_schema
-from prill.recipe.load import load_recipe, parse_recipe
+from prill.recipe import PrepareRecipe, Recipe, json_schema
+from prill.recipe.load import load_any_recipe, load_recipe, parse_preparation, parse_recipe
 from prill.recipe.quantity import parse_amount
 
 GOOD = """
@@ -121,8 +121,22 @@ def test_a_recipe_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 def test_the_examples_are_valid_and_fit_the_published_schema(path: Path) -> None:
     import yaml
 
-    assert isinstance(load_recipe(path), Recipe)
-    jsonschema.validate(yaml.safe_load(path.read_text()), json_schema())
+    recipe = load_any_recipe(path)
+    assert isinstance(recipe, PrepareRecipe) == path.stem.startswith("prepare")
+    jsonschema.validate(yaml.safe_load(path.read_text()), json_schema(type(recipe)))
+
+
+def test_a_preparation_needs_a_corpus_only_and_tells_all_problems() -> None:
+    made = parse_preparation("corpus: {paths: [a.parquet]}", name="p.yaml")
+    assert made.prepare.near is not None
+    assert made.prepare.contamination is None
+    with pytest.raises(RecipeError) as caught:
+        parse_preparation(
+            "corpus: {paths: [a]}\nprepare:\n  near: {bandz: 3}\n  rules: {presets: [c5]}\n", name="p.yaml"
+        )
+    told = [str(problem) for problem in caught.value.problems]
+    assert "p.yaml:3:10 (prepare.near.bandz): unknown key `bandz`; did you mean `bands`?" in told[0]
+    assert len(told) == 2
 
 
 def test_the_schema_describes_every_field() -> None:
