@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prill.audit.categories import Categories
-from prill.audit.copies import CopyCluster, exact_copies
+from prill.audit.copies import CopyCluster, exact_copies, grouped_copies
 from prill.audit.distinct import Distinct
 from prill.audit.lengths import EDGES
 from prill.audit.statistics import CorpusFacts, FactsPlan
@@ -173,3 +173,21 @@ def test_copies_are_those_of_a_plain_count(tmp_path_factory, shards, data):
     assert [c.n_documents for c in facts.largest] == sorted(
         (n for n in truth.values() if n > 1), reverse=True
     )[:2]
+
+
+def test_copies_of_a_grouping_are_read_from_its_columns(tmp_path: Path):
+    """Two clusters: {0:0, 0:2, 1:1} where 1:1 stays, and {0:3, 1:0} where 0:3 stays."""
+    read = read_parts(tmp_path, [["aa", "b", "ccc", "dddd"], ["ee", "ffffff"]])
+    columns = [
+        {"x_cluster": [7, None, 7, 9], "x_size": [3, 1, 3, 2], "x_keep": [False, True, False, True]},
+        {"x_cluster": [9, 7], "x_size": [2, 3], "x_keep": [False, True]},
+    ]
+    parts = [tmp_path / f"group-{i}.parquet" for i in range(2)]
+    for path, table in zip(parts, columns, strict=True):
+        arrays = {name: pa.array(values) for name, values in table.items()}
+        write_columns(path, arrays, [ColumnInfo(name=name) for name in arrays])
+    facts = grouped_copies(parts, read, "x")
+    assert (facts.n_documents, facts.n_clusters, facts.n_copies) == (6, 2, 3)
+    assert facts.n_bytes == 2 + 3 + 2
+    assert facts.sizes == ((2, 1), (3, 1))
+    assert [(c.n_documents, c.shard, c.row, c.n_bytes) for c in facts.largest] == [(3, 1, 1, 6), (2, 0, 3, 4)]

@@ -1,7 +1,8 @@
-"""Exact copies: how many, in how many clusters of which sizes, and the largest clusters.
+"""Copies: how many, in how many clusters of which sizes, and the largest clusters.
 
-Works in slices of the hash range, so that memory holds about `rows_at_once` hashes, however large the corpus.
-A cluster is all documents with one 128-bit hash of the text; all but its first document are copies.
+Exact copies come from the hashes of the read step, in slices of the hash range, so that memory holds about
+`rows_at_once` hashes, however large the corpus: a cluster is all documents with one 128-bit hash of the text,
+and all but its first document are copies. Other copies come from the columns that a grouping wrote.
 
 Legend: D documents.
 """
@@ -14,17 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from prill.corpus.columns import read_columns
 
-__all__ = ["CopyCluster", "CopyFacts", "exact_copies"]
+__all__ = ["CopyCluster", "CopyFacts", "exact_copies", "grouped_copies"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CopyCluster:
-    """Copies of one text: how many documents, bytes of one of them, and the place of the first."""
+    """Copies of one text: how many documents, and bytes and place of the one that stays."""
 
     n_documents: int
     n_bytes: int
@@ -37,7 +39,7 @@ class CopyFacts:
     """Copies among documents.
 
     Attributes:
-        n_copies: documents that are a copy of an earlier one: n_documents - n_distinct.
+        n_copies: documents of clusters without the one that stays: n_documents - n_distinct.
         n_bytes: of these copies.
         sizes: (documents in a cluster, clusters of that size), ascending, from 2.
         largest: most documents first, then most bytes, then the first place.
@@ -84,6 +86,46 @@ def exact_copies(
         for size, n_clusters in zip(*np.unique(counts, return_counts=True), strict=True):
             sizes[int(size)] += int(n_clusters)
         largest = sorted([*largest, *_largest(rows, starts, counts, n_largest)], key=_rank)[:n_largest]
+    return CopyFacts(
+        n_documents=n_documents,
+        n_clusters=sizes.total(),
+        n_copies=n_copies,
+        n_bytes=n_bytes,
+        sizes=tuple(sorted(sizes.items())),
+        largest=tuple(largest),
+    )
+
+
+def grouped_copies(
+    group_parts: Sequence[Path], read_parts: Sequence[Path], prefix: str, *, n_largest: int = 20
+) -> CopyFacts:
+    """Copies as a grouping found them.
+
+    Args:
+        group_parts: one file a shard with `<prefix>_cluster` (null when alone), `_size` and `_keep`.
+        read_parts: the read step's, with `n_bytes`.
+    """
+    sizes: Counter[int] = Counter()
+    largest: list[CopyCluster] = []
+    n_documents = n_copies = n_bytes = 0
+    names = [f"{prefix}_{name}" for name in ("cluster", "size", "keep")]
+    for shard, (group_part, read_part) in enumerate(zip(group_parts, read_parts, strict=True)):
+        table = read_columns(group_part, names)
+        lengths = read_columns(read_part, ["n_bytes"])["n_bytes"].to_numpy()
+        size, keep = (_integers(table[name]) for name in names[1:])
+        is_in = table[names[0]].is_valid().to_numpy()
+        stays, copies = is_in & (keep > 0) & (size > 1), is_in & (keep == 0)
+        n_documents += len(is_in)
+        n_copies += int(copies.sum())
+        n_bytes += int(lengths[copies].sum())
+        rows = np.flatnonzero(stays)
+        sizes.update(size[rows].tolist())
+        order = rows[np.lexsort((rows, -lengths[rows], -size[rows]))][:n_largest]
+        found = [
+            CopyCluster(n_documents=int(size[row]), n_bytes=int(lengths[row]), shard=shard, row=int(row))
+            for row in order
+        ]
+        largest = sorted([*largest, *found], key=_rank)[:n_largest]
     return CopyFacts(
         n_documents=n_documents,
         n_clusters=sizes.total(),
@@ -144,6 +186,11 @@ def _largest(
         )
         for at in order
     ]
+
+
+def _integers(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Numbers or truth values; null counts as 0."""
+    return np.asarray(column.cast(pa.int64()).fill_null(0).to_numpy(), np.int64)
 
 
 def _rank(cluster: CopyCluster) -> tuple[int, int, int, int]:

@@ -35,6 +35,7 @@ __all__ = [
     "amount_of",
     "breakdown_of",
     "concept_report",
+    "copy_report",
     "exact_copy_report",
     "length_histogram",
     "repeat_lists",
@@ -104,12 +105,27 @@ def length_histogram(before: LengthFacts, after: LengthFacts, *, unit: str) -> H
 
 
 def exact_copy_report(
-    facts: CopyFacts, texts: Mapping[tuple[int, int], str], places: Mapping[int, str], *, n_largest: int = 8
+    facts: CopyFacts, texts: Mapping[tuple[int, int], str], places: Mapping[int, str]
 ) -> DuplicateReport:
-    """Copies of whole documents.
+    """Copies of whole documents, byte for byte; as `copy_report`."""
+    note = "Texts that are the same byte for byte; in each group, all but the first are copies."
+    return copy_report("Exact copies", facts, texts, places, note=note)
+
+
+def copy_report(
+    title: str,
+    facts: CopyFacts,
+    texts: Mapping[tuple[int, int], str],
+    places: Mapping[int, str],
+    *,
+    n_largest: int = 8,
+    note: str = "",
+) -> DuplicateReport:
+    """Copies of documents.
 
     Args:
-        texts: by shard and row, of the largest clusters' first documents.
+        title: `Near copies`.
+        texts: by shard and row, of the largest clusters' documents that stay.
         places: names of shards, as a reader finds them.
     """
     largest = (
@@ -122,14 +138,14 @@ def exact_copy_report(
         for cluster in facts.largest[:n_largest]
     )
     return DuplicateReport(
-        title="Exact copies",
+        title=title,
         what="documents",
         n_clusters=facts.n_clusters,
         n_copies=facts.n_copies,
         n_bytes=facts.n_bytes,
         sizes=size_counts(facts.sizes),
         largest=tuple(largest),
-        note="Texts that are the same byte for byte; in each group, all but the first are copies.",
+        note=note,
     )
 
 
