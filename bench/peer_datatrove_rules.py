@@ -6,7 +6,7 @@ Runs in an interpreter that has datatrove with spaCy, not in Prill's. CORPUS is 
 a `text` column, files in the order of their names. Columns: `file`, `row`, the reason ("" = kept) of each
 filter with its defaults on the text as it is, of C4 as FineWeb runs it (no rule on line ends), and of the
 chain in FineWeb's order (repetition, quality, that C4, FineWeb on the text that C4 left), and the texts that
-both kinds of C4 leave. --words adds the words, joined by spaces, and the CPU seconds go to the file's metadata.
+both kinds of C4 leave. --words adds the words, joined by spaces. The CPU seconds go to the file's metadata.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A piece between white space of letters alone, or of digits alone, is a word or an exception: one look into a
 small table. Any other piece loses affixes one by one from both ends and is then cut at infixes, each decided
-from the classes of two or three characters. When a document holds words that together spell a broken-up
+from the classes of two or three characters. When a line holds words that together spell a broken-up
 exception (`x:)`), a second pass over its words mends them.
 
 `_spacy_oracle` says the same in plain Python; its docstring tells the rules.
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prill.features._jit import inlined, inlined_bare
-from prill.features._spacy_affixes import code_at, infix_size, prefix_size, size_at, suffix_size
+from prill.features._spacy_affix_kernel import code_at, infix_size, prefix_size, size_at, suffix_size
 from prill.features._spacy_lookup import (
     ACTIVE,
     CUTS,
@@ -23,16 +23,16 @@ from prill.features._spacy_lookup import (
     ENDING,
     EXCEPTION,
     KINDS,
-    MARK,
     OTHER,
-    PUNCTUATION,
     SPACE,
     find_string,
 )
-from prill.features._spacy_mending import has_broken, mend
+from prill.features._spacy_mending_kernel import has_broken, mend
 from prill.features._spacy_url_kernel import is_url
 
-__all__ = ["count_sentences", "split_document"]
+__all__ = ["split_document"]
+
+_BLANK = 32
 
 
 @inlined
@@ -54,8 +54,12 @@ def split_document(
     Returns:
         The place behind the last word.
     """
-    n = _split(data, start, stop, classes, strings, starts, ends, n_held)
-    return n if n >= 0 else mend(data, start, strings, starts, ends, n_held, -n)
+    n, at = n_held, start
+    while at < stop:
+        n, at, line = _split(data, start, stop, at, classes, strings, starts, ends, n, n_held)
+        if line >= 0:
+            n = mend(data, start, strings, starts, ends, line, n)
+    return n
 
 
 @inlined_bare
@@ -63,14 +67,22 @@ def _split(
     data: NDArray[np.uint8],
     start: int,
     stop: int,
+    at: int,
     classes: NDArray[np.uint32],
     strings: NDArray[np.uint64],
     starts: NDArray[np.uint32],
     ends: NDArray[np.uint32],
+    n: int,
     n_held: int,
-) -> int:
-    """As `split_document`, before mending; the place is negative when there is something to mend."""
-    n, at, is_broken = n_held, start, False
+) -> tuple[int, int, int]:
+    """Split from `at` on, up to the end of the first line in which there is something to mend.
+
+    A line ends at any white space but one blank, as what is to be mended may reach over one blank only.
+
+    Returns:
+        The place behind the last word, the byte to go on from, and the first word of the line to mend, or -1.
+    """
+    line, is_broken = n, False
     while at < stop:
         bits, earlier, last, begin = 0, 0, np.uint32(0), at
         while at < stop:
@@ -92,8 +104,12 @@ def _split(
                 n = _put_piece(data, begin, at, start, bits & DOT, classes, strings, starts, ends, n, room)
                 is_broken |= has_broken(data, start, strings, starts, ends, first, n)
         if at < stop:
+            if begin == at or data[at] != _BLANK:
+                if is_broken:
+                    return n, at, line
+                line = n
             at += size_at(data, at, stop)
-    return -n if is_broken else n
+    return n, at, line if is_broken else -1
 
 
 @inlined_bare
@@ -106,7 +122,7 @@ def _is_plain(bits: int) -> bool:
 def _has_ending(
     data: NDArray[np.uint8], begin: int, end: int, classes: NDArray[np.uint32], strings: NDArray[np.uint64]
 ) -> bool:
-    """Whether a plain piece with a sign behind it is two words: neither it nor its plain part an exception."""
+    """Whether a plain piece with a sign behind it is two words: no exception, nor is its plain part."""
     if begin + 1 == end or suffix_size(data, begin, end, classes, strings) != 1:
         return False
     return find_string(data, begin, end, strings) < 0 and find_string(data, begin, end - 1, strings) < 0
@@ -236,52 +252,3 @@ def _put_infixes(
     if word < high:
         n = _put(starts, ends, n, word - base, high - base)
     return n
-
-
-@inlined_bare
-def count_sentences(
-    data: NDArray[np.uint8],
-    start: int,
-    stop: int,
-    classes: NDArray[np.uint32],
-    starts: NDArray[np.uint32],
-    ends: NDArray[np.uint32],
-    first: int,
-    n_words: int,
-) -> int:
-    """Sentences of the text data[start:stop], whose words first..n_words count their bytes from `start`.
-
-    One ends before the first word behind a mark that is neither a mark nor punctuation alone. White space of
-    more than one blank is such a word, as is any white space but one blank, and all at the very start.
-    """
-    n_sentences, has_ended, behind = 1, False, 0
-    for i in range(first, n_words):
-        if has_ended and _has_space_word(data, start, behind, np.int64(starts[i])):
-            n_sentences, has_ended = n_sentences + 1, False
-        begin, end = start + np.int64(starts[i]), start + np.int64(ends[i])
-        behind = np.int64(ends[i])
-        lead = data[begin]
-        found = classes[lead] if lead < 0x80 else classes[code_at(data, begin, end)]
-        if found & MARK and begin + size_at(data, begin, end) == end:
-            has_ended = True
-        elif has_ended and not _is_punctuation(data, begin, end, classes):
-            n_sentences, has_ended = n_sentences + 1, False
-    if has_ended and _has_space_word(data, start, behind, stop - start):
-        n_sentences += 1
-    return n_sentences
-
-
-@inlined_bare
-def _has_space_word(data: NDArray[np.uint8], base: int, behind: int, begin: int) -> bool:
-    """Whether the white space from `behind` to `begin`, which has a word before it, is a word of its own."""
-    return begin - behind > 1 or (begin - behind == 1 and data[base + behind] != 32)
-
-
-@inlined_bare
-def _is_punctuation(data: NDArray[np.uint8], begin: int, end: int, classes: NDArray[np.uint32]) -> bool:
-    at = begin
-    while at < end:
-        if classes[code_at(data, at, end)] & PUNCTUATION == 0:
-            return False
-        at += size_at(data, at, end)
-    return True

@@ -28,8 +28,8 @@ __all__ = [
     "N_LONGEST",
     "UNIT",
     "WordTables",
+    "broken_words",
     "find_string",
-    "is_broken_lead",
     "word_tables",
 ]
 
@@ -37,10 +37,9 @@ SPACE, PREFIX, SUFFIX, ICON = 1, 2, 4, 8
 LETTER, LOWER, UPPER, DIGIT = 16, 32, 64, 128
 QUOTE, CURRENCY, BEFORE_PERIOD, ACTIVE = 256, 512, 1024, 2048
 WORD, DECIMAL, HOST, DOT = 4096, 8192, 16384, 32768
-MARK, PUNCTUATION, OTHER, ENDING = 65536, 131072, 262144, 524288
+OTHER, ENDING = 65536, 131072
 """Bits of `classes`. ACTIVE: some rule for affixes or infixes may begin here; WORD, DECIMAL: `\\w`, `\\d`;
-HOST: may stand in the name of a host; MARK: ends a sentence; PUNCTUATION: of a category P; OTHER: not a digit;
-ENDING: one of the commonest suffixes."""
+HOST: may stand in the name of a host; OTHER: not a digit; ENDING: one of the commonest suffixes."""
 
 EXCEPTION, UNIT, BROKEN = 1, 2, 4
 """Bits of `kinds`: has words of its own; is a unit; is an exception that would fall apart."""
@@ -70,7 +69,7 @@ class WordTables(NamedTuple):
     Attributes:
         classes: bits of each code point, uint32, (0x110000,).
         strings: uint64; by first, second and last byte, which sizes strings have (bit n: n bytes); for each
-            byte, whether some exception that falls apart begins so; the numbers of the strings by hash, four
+            byte, into how many words exceptions fall that begin so; the numbers of the strings by hash, four
             in a word; the entries.
     """
 
@@ -98,10 +97,10 @@ def word_tables() -> WordTables:
         while slots[slot]:
             slot = (slot + 1) % _SLOTS
         slots[slot] = n + 1
-        is_lead = kinds[string] & BROKEN != 0
         group = (text[0] + 16 * text[min(1, len(text) - 1)] + 83 * text[-1]) % _GROUPS
         strings[group] |= np.uint64(1 << len(text))
-        strings[_LEADS_AT + text[0]] |= np.uint64(is_lead)
+        n_words = np.uint64(len(breaks.get(string, ())))
+        strings[_LEADS_AT + text[0]] = max(strings[_LEADS_AT + text[0]], n_words)
         words = [known.exceptions.get(string, ()), breaks.get(string, ())]
         middle = [int.from_bytes(text[at : at + 8], "little") for at in (8, 16)]
         entry = [len(text), kinds[string], *map(_mask, words), first, last, *middle]
@@ -113,9 +112,9 @@ def word_tables() -> WordTables:
 
 
 @inlined_bare
-def is_broken_lead(strings: NDArray[np.uint64], lead: np.uint8) -> bool:
-    """Whether an exception that falls apart begins with this byte."""
-    return strings[_LEADS_AT + lead] != 0
+def broken_words(strings: NDArray[np.uint64], lead: np.uint8) -> int:
+    """The most words that an exception falls into which begins with this byte; 0 when none falls apart."""
+    return int(np.int64(strings[_LEADS_AT + lead]))
 
 
 @inlined_bare
@@ -130,16 +129,16 @@ def find_string(data: NDArray[np.uint8], start: int, stop: int, strings: NDArray
     first = _eight(data, start, min(size, 8))
     last = _eight(data, stop - 8, 8) if size > 8 else np.uint64(0)
     mixed = (first * _FIRST) ^ ((last + np.uint64(size)) * _LAST)
-    slot = np.int64(((mixed ^ (mixed >> np.uint64(31))) * _FIRST) >> np.uint64(51))
+    slot = int(np.int64(((mixed ^ (mixed >> np.uint64(31))) * _FIRST) >> np.uint64(51)))
     while True:
         four = strings[_SLOTS_AT + (slot >> 2)]
-        n = np.int64((four >> np.uint64(16 * (slot & 3))) & np.uint64(0xFFFF))
+        n = int(np.int64((four >> np.uint64(16 * (slot & 3))) & np.uint64(0xFFFF)))
         if n == 0:
             return -1
         at = _STRINGS_AT + _ENTRY * (n - 1)
         is_same = strings[at + FIRST] == first and strings[at + LAST] == last and strings[at + SIZE] == size
         if is_same and (size <= 16 or _has_middle(data, start, size, strings, at)):
-            return int(at)
+            return at
         slot = (slot + 1) & (_SLOTS - 1)
 
 
@@ -161,7 +160,7 @@ def _group(first: np.uint8, second: np.uint8, last: np.uint8) -> int:
 def _eight(data: NDArray[np.uint8], at: int, n: int) -> np.uint64:
     """The n <= 8 bytes from `at` as one word, the first lowest."""
     if at + 8 <= data.shape[0]:
-        return load64(data, at) & (~np.uint64(0) >> np.uint64(64 - 8 * n))
+        return np.uint64(load64(data, at) & (~np.uint64(0) >> np.uint64(64 - 8 * n)))
     word = np.uint64(0)
     for i in range(n):
         word |= np.uint64(data[at + i]) << np.uint64(8 * i)
@@ -192,15 +191,12 @@ def _mask(words: Iterable[str]) -> int:
 def _classes() -> NDArray[np.uint32]:
     """Bits of every code point."""
     python = character_table() >> np.uint64(40)
-    classes = np.where(python & np.uint64(0x80), WORD, 0) | np.where(python & np.uint64(0x40), SPACE, 0)
-    classes |= OTHER
-    for bits, codes in _members():
+    classes = np.full(len(python), OTHER, np.int64)
+    classes[(python & np.uint64(0x80)) != 0] |= WORD
+    classes[(python & np.uint64(0x40)) != 0] |= SPACE
+    digits = [code for code in range(len(classes)) if unicodedata.category(chr(code)) == "Nd"]
+    for bits, codes in ((DECIMAL, digits), *_members()):
         classes[list(codes)] |= bits
-    everything = [chr(code) for code in range(len(classes))]
-    classes[[code for code, sign in enumerate(everything) if unicodedata.category(sign)[0] == "P"]] |= (
-        PUNCTUATION
-    )
-    classes[[code for code, sign in enumerate(everything) if unicodedata.category(sign) == "Nd"]] |= DECIMAL
     classes[ord("0") : ord("9") + 1] &= ~OTHER
     result = classes.astype(np.uint32)
     result.setflags(write=False)
@@ -226,4 +222,3 @@ def _members() -> Iterator[tuple[int, Collection[int]]]:
     alphanumeric = [code for code in range(128) if chr(code).isalnum()]
     yield HOST, [*alphanumeric, *range(0xA1, 0x10000)]
     yield ENDING, signs(",.;:!?)")
-    yield MARK, tables.code_points(tables.SENTENCE_MARKS)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -83,13 +84,14 @@ def split_words(text: str) -> list[str]:
     return [word for word, piece in zip(words, pieces, strict=True) if piece >= 0]
 
 
-def count_sentences(text: str, marks: frozenset[str]) -> int:
+def count_sentences(text: str) -> int:
     """Sentences of a text: one ends before the first word behind a mark that is not punctuation alone.
 
-    White space longer than one blank is a word here, so that it can begin a sentence.
-    """
-    import unicodedata
+    White space is a word here, but for one blank behind a word, so that it can begin a sentence.
 
+    Source: spaCy 3.8, `Sentencizer`.
+    """
+    marks = set(map(chr, tables.code_points(tables.SENTENCE_MARKS)))
     n_sentences, has_ended = 1, False
     for word in _all_words(text)[0]:
         is_punctuation = all(unicodedata.category(character)[0] == "P" for character in word)

@@ -124,7 +124,7 @@ def exceptions() -> dict[str, tuple[str, ...]]:
 
     With each one that has an apostrophe goes its twin with the typographic apostrophe.
     """
-    splits = {word: (word,) for word in (*_emoticons(), *_signs())}
+    splits: dict[str, tuple[str, ...]] = {word: (word,) for word in (*_emoticons(), *_signs())}
     splits |= {f"°{unit}.": ("°", unit, ".") for unit in "cfkCFK"}
     splits |= {"".join(words): words for words in (*_contractions(), *_other_splits())}
     splits |= {word: (word,) for word in _whole_words()}

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prill.features._jit import inlined_bare
-from prill.features._spacy_affixes import code_at, size_at
+from prill.features._spacy_affix_kernel import code_at, size_at
 from prill.features._spacy_lookup import DECIMAL, HOST, LOWER, WORD
 
 __all__ = ["is_url"]
@@ -25,15 +25,13 @@ _MAX_LABEL, _MAX_LAST = 64, 63
 @inlined_bare
 def is_url(data: NDArray[np.uint8], low: int, high: int, classes: NDArray[np.uint32]) -> bool:
     """Whether all of data[low:high] is a URL."""
-    if _is_host(data, low, high, classes):
-        return True
     behind = _behind_scheme(data, low, high, classes)
-    if behind > low and _is_host(data, behind, high, classes):
-        return True
-    for at in range(low + 1, high - 1):
-        if data[at] == _AT and _is_host(data, at + 1, high, classes):
-            return True
-    return False
+    found = _is_host(data, low, high, classes) or (behind > low and _is_host(data, behind, high, classes))
+    at = low + 1
+    while not found and at < high:
+        found = data[at] == _AT and _is_host(data, at + 1, high, classes)
+        at += 1
+    return found
 
 
 @inlined_bare

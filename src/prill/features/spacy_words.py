@@ -1,13 +1,11 @@
-"""English words and sentences as spaCy finds them, for many documents at once.
+"""English words as spaCy finds them, for many documents at once.
 
 datatrove's filters count words with spaCy's English tokenizer and leave out white space; verdicts agree with
-theirs only when words do. `split_english` gives the boundaries of those words, `english_sentences` the number
-of sentences that spaCy's rule-based splitter finds.
+theirs only when words do.
 
-Source: spaCy 3.8 (`Tokenizer`, `Sentencizer`, `lang/en`); datatrove 0.10 (`utils/word_tokenizers.py`).
+Source: spaCy 3.8 (`Tokenizer`, `lang/en`); datatrove 0.10 (`utils/word_tokenizers.py`).
 Differs: a word that is exactly IS_ALPHA makes spaCy fail, and datatrove then splits the text without it; here
-it is a word. What `\\w`, a decimal digit and punctuation are follows the interpreter's Unicode version, as it
-does there.
+it is a word. What `\\w` and a decimal digit are follows the interpreter's Unicode version, as it does there.
 """
 
 from __future__ import annotations
@@ -16,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prill.features._jit import kernel
-from prill.features._spacy_kernel import count_sentences, split_document
+from prill.features._spacy_kernel import split_document
 from prill.features._spacy_lookup import word_tables
 
-__all__ = ["VERSION", "english_sentences", "split_english"]
+__all__ = ["VERSION", "split_english"]
 
 VERSION = 1
 """Changes when some text may split otherwise than before."""
@@ -52,15 +50,6 @@ def split_english(
     return tokens_D1, starts[:n], ends[:n]
 
 
-def english_sentences(offsets_D1: NDArray[np.int64], data: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Number of sentences of each of D texts, int64, (D,); a text without words is one sentence."""
-    n_sentences_D = np.zeros(len(offsets_D1) - 1, np.int64)
-    longest = int(np.diff(offsets_D1).max(initial=0)) + _PADDING
-    scratch = np.empty(longest, np.uint32), np.empty(longest, np.uint32)
-    _count_batch(offsets_D1, data, *word_tables(), *scratch, n_sentences_D)
-    return n_sentences_D
-
-
 @kernel
 def _split_batch(
     offsets_D1: NDArray[np.int64],
@@ -75,19 +64,3 @@ def _split_batch(
     for d in range(len(offsets_D1) - 1):
         n = split_document(data, offsets_D1[d], offsets_D1[d + 1], classes, strings, starts, ends, n)
         tokens_D1[d + 1] = n
-
-
-@kernel
-def _count_batch(
-    offsets_D1: NDArray[np.int64],
-    data: NDArray[np.uint8],
-    classes: NDArray[np.uint32],
-    strings: NDArray[np.uint64],
-    starts: NDArray[np.uint32],
-    ends: NDArray[np.uint32],
-    n_sentences_D: NDArray[np.int64],
-) -> None:
-    for d in range(len(offsets_D1) - 1):
-        start, stop = offsets_D1[d], offsets_D1[d + 1]
-        n = split_document(data, start, stop, classes, strings, starts, ends, 0)
-        n_sentences_D[d] = count_sentences(data, start, stop, classes, starts, ends, 0, n)
