@@ -220,6 +220,11 @@ def test_an_index_of_other_settings_is_refused(tmp_path: Path) -> None:
         near(tmp_path, against=["text.parquet"])
 
 
+def test_weights_must_ascend() -> None:
+    with pytest.raises(ValueError, match="sizes must ascend"):
+        near(weights=[[2, 1], [2, 3]])
+
+
 def test_the_plan_tells_the_curve_and_the_files() -> None:
     lines = near().plan_lines()
     assert "0.9235 at 0.8" in lines[0]

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from itertools import pairwise
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pydantic import AfterValidator
 
 from prill.corpus.columns import ColumnInfo, read_columns, write_columns
 from prill.prepare.duplicates._records import Rows
@@ -37,7 +39,15 @@ __all__ = [
 Quality: TypeAlias = Callable[[int], NDArray[np.float64]]
 """The quality of every document of a shard, by its index; higher is better, NaN is worst."""
 
-Weights: TypeAlias = tuple[tuple[int, int], ...]
+
+def _ascending(weights: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    sizes = [size for size, _ in weights]
+    if any(a >= b for a, b in pairwise(sizes)) or min((0, *(weight for _, weight in weights))) < 0:
+        raise ValueError(f"sizes must ascend and weights be 0 or more, found {[list(w) for w in weights]}")
+    return weights
+
+
+Weights: TypeAlias = Annotated[tuple[tuple[int, int], ...], AfterValidator(_ascending)]
 """(smallest cluster size, weight), ascending; the last one that fits holds."""
 
 REHYDRATION: Weights = ((1, 1), (2, 2), (3, 3), (5, 5), (100, 8), (1000, 1))
