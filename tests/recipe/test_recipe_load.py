@@ -137,7 +137,7 @@ def test_a_preparation_needs_a_corpus_only_and_tells_all_problems() -> None:
     rules, near = sorted(str(problem) for problem in caught.value.problems)[::-1]
     assert near.startswith("p.yaml:3:")
     assert "unknown key `bandz`" in near
-    assert "`bands`" in near
+    assert "did you mean 'bands'?" in near
     assert "found 'c5'" in rules
 
 
