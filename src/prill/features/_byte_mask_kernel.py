@@ -23,6 +23,7 @@ __all__ = [
     "first_bits",
     "high_mask",
     "letter_mask",
+    "odd_mask",
     "upper_mask",
 ]
 
@@ -76,10 +77,18 @@ def _is_letter(builder: Any, text: Any) -> Any:
     return _between(builder, builder.or_(text, _all(0x20)), 0x61, 0x7A)
 
 
+def _is_odd(builder: Any, text: Any) -> Any:
+    """Beyond ASCII, or a control character other than tab and line feed."""
+    low = builder.icmp_unsigned("<", text, _all(0x20))
+    plain = _between(builder, text, 0x09, 0x0A)
+    return builder.or_(builder.and_(low, builder.not_(plain)), builder.icmp_unsigned(">=", text, _all(0x7F)))
+
+
 byte_mask: Any = intrinsic(_equal)
 digit_mask: Any = intrinsic(_mask_of(lambda builder, text: _between(builder, text, 0x30, 0x39)))
 high_mask: Any = intrinsic(_mask_of(lambda builder, text: builder.icmp_signed("<", text, _all(0))))
 letter_mask: Any = intrinsic(_mask_of(_is_letter))
+odd_mask: Any = intrinsic(_mask_of(_is_odd))
 upper_mask: Any = intrinsic(_mask_of(lambda builder, text: _between(builder, text, 0x41, 0x5A)))
 
 

@@ -17,18 +17,13 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from prill.features._byte_mask_kernel import code_at
+from prill.features._composition_kernel import IS_LOWER, IS_UPPER, UNSTABLE
 from prill.features._jit import inlined, kernel, prefetch
 
-__all__ = ["GROUP", "IS_LOWER", "IS_UPPER", "ROW", "UNSTABLE", "WALKERS", "mark_odd", "score_languages"]
+__all__ = ["GROUP", "ROW", "WALKERS", "mark_odd", "score_languages"]
 
 ROW = 144
 """Weights of a feature, half floats; the labels, and zeros behind them."""
-
-UNSTABLE = 0xFF
-"""Combining class of a character that composition may change."""
-
-IS_LOWER = 0x100
-IS_UPPER = 0x200
 
 GROUP = 4
 """Rows that are added at once."""
@@ -104,7 +99,7 @@ def mark_odd(
     """Where each document's first n_bytes end, and whether they may be all upper case or not composed.
 
     Args:
-        table: of every code point the canonical combining class or UNSTABLE, IS_LOWER and IS_UPPER.
+        table: of every code point (`composition.composition_table`).
     """
     for d in range(starts_D.shape[0]):
         start = starts_D[d]

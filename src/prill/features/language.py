@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from prill.corpus.batch import text_buffers
 from prill.errors import ResourceError
+from prill.features.composition import composition_table
 
 __all__ = ["LANGUAGE_VERSION", "UNDETERMINED", "identify_languages", "language_labels", "model_state"]
 
@@ -38,7 +39,6 @@ _MODEL: Final = "data/model.npz.xz"
 _KEYS: Final = {"ptc", "pc", "classes", "nextmove", "nextmove_row", "out_feat"}
 _COMMON_BYTES: Final = b" etaoinsrhldcum" + b"\ngfpywbv,.kITSA-"
 _LOG_COUNTS: Final = 4096
-_CHARACTERS: Final = 0x32400
 _lock: Final = threading.Lock()
 
 
@@ -112,7 +112,7 @@ def _beginnings(
 
     starts, stops = offsets[rows], np.zeros(len(rows), np.int64)
     is_odd = np.zeros(len(rows), np.bool_)
-    mark_odd(starts, offsets[rows + 1], data, n_bytes, _character_table(), stops, is_odd)
+    mark_odd(starts, offsets[rows + 1], data, n_bytes, composition_table(), stops, is_odd)
     best, probability = _score(model, starts, stops, data)
     odd = np.flatnonzero(is_odd)
     if len(odd):
@@ -218,29 +218,3 @@ def _arrays() -> dict[str, NDArray[Any]]:
 def _unknown_layout(said: str) -> ResourceError:
     message = f"expected the model of py3langid 0.4, found another layout: {said}"
     return ResourceError(message, where="language", hint="pip install 'py3langid==0.4.0'")
-
-
-@functools.cache
-def _character_table() -> NDArray[np.uint16]:
-    """Combining class or UNSTABLE, and case, of every code point: uint16, shape (0x110000,)."""
-    from prill.features._language_kernel import IS_LOWER, IS_UPPER, UNSTABLE
-
-    table = np.zeros(0x110000, np.uint16)
-    for code in range(0x80, _CHARACTERS):
-        character = chr(code)
-        decomposed = unicodedata.decomposition(character)
-        order = unicodedata.combining(character)
-        if decomposed and not decomposed.startswith("<"):
-            if unicodedata.normalize("NFC", character) != character:
-                order = UNSTABLE
-            elif " " in decomposed:  # its second half may compose with what stands before
-                second = int(decomposed.split()[1], 16)
-                table[second] = (table[second] & 0xFF00) | UNSTABLE
-        is_unstable = (table[code] & 0xFF) == UNSTABLE
-        case = IS_LOWER if character.islower() or (character.istitle() and not character.isupper()) else 0
-        case = case or (IS_UPPER if character.isupper() else 0)
-        table[code] = case | (UNSTABLE if is_unstable else order)
-    table[0x1161:0x1176] |= UNSTABLE
-    table[0x11A8:0x11C3] |= UNSTABLE
-    table.setflags(write=False)
-    return table
