@@ -124,13 +124,17 @@ class StackedLlama:
         head = weights["embedding" if self.shape.tied else "head"]
         return head_losses(hidden, head, batch.targets)
 
-    @torch.no_grad()
     def logits(self, batch: Packed) -> torch.Tensor:
         """All logits, fp32, (K, N, V): for tests and small inputs."""
+        return self.states_and_logits(batch)[1]
+
+    @torch.no_grad()
+    def states_and_logits(self, batch: Packed) -> tuple[torch.Tensor, torch.Tensor]:
+        """Last hidden states behind the final norm, (K, N, d), and all logits, (K, N, V), both fp32."""
         weights = self._weights()
         hidden = self._blocks(weights, gather(weights["embedding"], batch.inputs).float(), batch)
         head = weights["embedding" if self.shape.tied else "head"]
-        return torch.bmm(hidden, head.transpose(1, 2)).float()
+        return hidden.float(), torch.bmm(hidden, head.transpose(1, 2)).float()
 
     def _weights(self) -> Weights:
         """One cast of all weights to the compute type, then views of it."""
