@@ -94,6 +94,12 @@ class FirstWords:
         (inputs.scratch / "anything").write_text("temporary")
         return {"n_letters": len(seen)}
 
+    def scratch_bytes(self, n_documents: int, n_bytes: int) -> int:
+        return len("temporary")
+
+    def plan_lines(self) -> list[str]:
+        return []
+
     def drops(self, table: pa.Table) -> Drops:
         return {"same letter": table["is_copy"].to_numpy(zero_copy_only=False).astype(bool)}
 

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from prill.corpus.corpus import Corpus
 from prill.errors import RecipeError
+from prill.pipeline.estimates import duration, probe
 from prill.pipeline.inputs import available_cores, check_inputs
+from prill.pipeline.plan_prepare import plan_preparation
 from prill.pipeline.trials import arm_name, control_tokens
-from prill.recipe import Recipe, load_recipe
+from prill.recipe import PrepareRecipe, Recipe, load_any_recipe
 from prill.recipe.model import CONTROL, TrialSpec
 from prill.study.arms import Arm
 from prill.study.plan import StudyPlan, plan_trials
@@ -28,7 +30,6 @@ TRAIN_FLOPS = 45e9  # of one thread on small models in bf16
 BYTES_PER_TOKEN = 3.0  # of a trained vocabulary of a few thousand entries
 COLUMN_BYTES = 60  # a document: hashes, lengths, reasons
 SCORE_BYTES = 8  # a document, arm and target
-PROBED_SHARDS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +54,24 @@ def plan_recipe(path: Path, *, n_workers: int | None) -> str:
     Raises:
         PrillError: the recipe or an input is wrong; tells all problems.
     """
-    recipe = load_recipe(path)
-    corpus, targets = check_inputs(recipe, path.resolve().parent)
+    recipe = load_any_recipe(path)
+    base = path.resolve().parent
     workers = n_workers or available_cores()
+    if isinstance(recipe, PrepareRecipe):
+        corpus = Corpus.open(recipe.corpus, base)
+        lines = plan_preparation(recipe.prepare, corpus, base, n_workers=workers)
+        return "\n".join([f"recipe     {recipe.name}", *lines])
+    corpus, targets = check_inputs(recipe, base)
+    preparing = (
+        plan_preparation(recipe.prepare, corpus, base, n_workers=workers)
+        if recipe.prepare is not None
+        else []
+    )
     found = estimate(recipe, corpus, n_targets=len(targets), n_workers=workers)
     summary = corpus.schema_summary()
     lines = [
         f"recipe     {recipe.name}",
+        *preparing,
         f"pool       about {found.n_documents:,} documents, {found.n_bytes / 1e6:,.1f} MB of text in "
         f"{summary['n_files']} files, {summary['n_shards']} shards",
         f"tokens     about {found.n_tokens:,} (at {BYTES_PER_TOKEN:g} bytes a token)",
@@ -74,7 +86,7 @@ def plan_recipe(path: Path, *, n_workers: int | None) -> str:
         else "proof      none (trials: null)",
         f"disk       about {found.disk_bytes / 1e6:,.0f} MB in {recipe.output}",
         f"memory     about {found.memory_bytes / 1e9:.1f} GB",
-        f"time       about {_duration(found.prepare_s + found.train_s)} with {workers} workers"
+        f"time       about {duration(found.prepare_s + found.train_s)} with {workers} workers"
         + _parts(found),
     ]
     return "\n".join(lines)
@@ -91,7 +103,7 @@ def announce(recipe: Recipe, corpus: Corpus, *, n_workers: int) -> list[tuple[st
 
 def estimate(recipe: Recipe, corpus: Corpus, *, n_targets: int, n_workers: int) -> Estimate:
     """The arithmetic behind the plan."""
-    n_documents, n_bytes = _probe(corpus)
+    n_documents, n_bytes = probe(corpus)
     n_tokens = round(n_bytes / BYTES_PER_TOKEN)
     budget = recipe.budget
     unit = budget.limit_unit
@@ -162,33 +174,7 @@ def _memory(spec: TrialSpec | None, n_workers: int) -> int:
     return 400_000_000 + n_workers * worker
 
 
-def _probe(corpus: Corpus) -> tuple[int, int]:
-    """About how many documents and text bytes there are, from the first batch of a few shards."""
-    step = max(1, len(corpus.shards) // PROBED_SHARDS)
-    n_rows = n_text = n_stored = 0
-    for shard in corpus.shards[::step][:PROBED_SHARDS]:
-        batch = next(iter(corpus.batches(shard)), None)
-        if batch is not None:
-            n_rows += batch.n_rows
-            n_text += int(batch.text_buffers()[0][-1] - batch.text_buffers()[0][0])
-            n_stored += (
-                shard.n_bytes if shard.n_rows is None else round(shard.n_bytes * batch.n_rows / shard.n_rows)
-            )
-    known = corpus.schema_summary()["n_rows"]
-    stored = sum(shard.n_bytes for shard in corpus.shards)
-    n_documents = known if known is not None else round(stored * n_rows / max(1, n_stored))
-    return n_documents, round(n_documents * n_text / max(1, n_rows))
-
-
 def _parts(found: Estimate) -> str:
     if not found.n_trials:
         return ""
-    return f" ({_duration(found.prepare_s)} to prepare and choose, {_duration(found.train_s)} to train)"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 5400:
-        return f"{round(seconds / 60)} min"
-    return f"{seconds / 3600:.1f} h"
+    return f" ({duration(found.prepare_s)} to prepare and choose, {duration(found.train_s)} to train)"

@@ -85,6 +85,12 @@ class Grouping(Judge, Protocol):
         The result must not depend on the number of workers; memory is bounded by `inputs.memory_bytes`.
         """
 
+    def scratch_bytes(self, n_documents: int, n_bytes: int) -> int:
+        """Most bytes of temporary files for so many documents and bytes of text."""
+
+    def plan_lines(self) -> list[str]:
+        """What `prill plan` says of it, a line each; empty when there is nothing to say."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GroupingInputs:

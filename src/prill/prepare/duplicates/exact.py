@@ -217,9 +217,12 @@ class ExactDuplicates:
     def edits(self, table: pa.Table) -> Edits | None:
         return None
 
-    def scratch_bytes(self, n_documents: int) -> int:
-        """Most bytes of temporary files for so many documents."""
+    def scratch_bytes(self, n_documents: int, n_bytes: int) -> int:
+        """Most bytes of temporary files: a key and a place a document."""
         return RECORD_BYTES * n_documents
+
+    def plan_lines(self) -> list[str]:
+        return []
 
     def _reader(self, inputs: GroupingInputs) -> KeyReader:
         names = ["normal_high", "normal_low"] if self.keys else ["hash_high", "hash_low"]

@@ -1,6 +1,6 @@
 """Lines and paragraphs that repeat inside and across documents: the first stay, the others become spans.
 
-Every unit is hashed in the one pass over the text. The hashes of a shard are then sorted and counted, and
+Every unit is hashed in the one pass over the text. The hashes of a shard are then counted and sorted, and
 slices of the hash range are joined over all shards: so each shard learns how often each of its units stood
 before it and stands in all. Memory is bounded by the slice; the result depends on the order of the corpus
 alone.
@@ -106,8 +106,10 @@ class LineHashes:
         said = f"of each {self.unit}"
         return (
             ColumnInfo(name="hashes", version=self.version, summary=f"hash of the normal form {said}"),
-            ColumnInfo(name="starts", unit="bytes", version=self.version, summary=f"first byte {said}"),
-            ColumnInfo(name="stops", unit="bytes", version=self.version, summary=f"byte behind {said}"),
+            ColumnInfo(
+                name="gaps", unit="bytes", version=self.version, summary=f"bytes left out before {said[3:]}"
+            ),
+            ColumnInfo(name="lengths", unit="bytes", version=self.version, summary=f"bytes {said}"),
         )
 
     def __call__(self, batch: Batch) -> dict[str, pa.Array | NDArray[Any]]:
@@ -119,7 +121,11 @@ class LineHashes:
             min_characters=self.min_characters,
         )
         offsets = pa.array(units.offsets)
-        values = {"hashes": units.hashes, "starts": units.starts, "stops": units.stops}
+        before = np.zeros_like(units.stops)  # where the unit before ends: most units leave no gap
+        before[1:] = units.stops[:-1]
+        before[units.offsets[:-1][np.diff(units.offsets) > 0]] = 0
+        lengths = units.stops - units.starts
+        values = {"hashes": units.hashes, "gaps": units.starts - before, "lengths": lengths}
         return {name: pa.LargeListArray.from_arrays(offsets, pa.array(v)) for name, v in values.items()}
 
     def drops(self, table: pa.Table) -> Drops:
@@ -209,22 +215,39 @@ class LineDuplicates:
             return None
         return Edits(spans=Spans.of_column(table["lines_spans"]), replacements={})
 
+    def scratch_bytes(self, n_documents: int, n_bytes: int) -> int:
+        """Most bytes of temporary files: a hash and a count a unit."""
+        return 16 * n_bytes // max(16, self.spec.min_characters)
+
+    def plan_lines(self) -> list[str]:
+        return []
+
     @property
     def _drop_share(self) -> float | None:
         return 0.5 if self.spec.action == "drop" and self.spec.drop_share is None else self.spec.drop_share
 
     def _count(self, inputs: GroupingInputs, shard: int) -> tuple[Counted, int]:
+        from prill.features._repeat_kernel import count_hashes
+
         hashes_U, rows_U = _kept_units(inputs, shard)
-        sorted_units = _Sorted.of(hashes_U, rows_U, by_document=self.spec.count == "documents")
+        n = hashes_U.shape[0]
+        first, counts, scratch = (np.empty(n, np.int64) for _ in range(3))
+        by_document = np.bool_(self.spec.count == "documents")
+        n_different = count_hashes(hashes_U, rows_U, by_document, _table(n), first, counts, scratch)
+        hashes_H = hashes_U[first[:n_different]]
+        order = np.argsort(hashes_H)
         path = inputs.scratch / f"counts-{shard:05d}"
-        return Counted.write(path, sorted_units.hashes, sorted_units.counts), hashes_U.shape[0]
+        return Counted.write(path, hashes_H[order], counts[:n_different][order]), n
 
     def _write(self, inputs: GroupingInputs, shard: int) -> tuple[int, int]:
+        from prill.features._repeat_kernel import mark_repeated
+
         hashes_U, rows_U = _kept_units(inputs, shard)
-        units = _Sorted.of(hashes_U, rows_U, by_document=self.spec.count == "documents")
-        before_H, total_H = Counted.read(inputs.scratch / f"counts-{shard:05d}")
-        ranks_U = before_H[units.groups] + units.ranks
-        is_cut_U = (total_H[units.groups] > self.spec.more_than) & (ranks_U >= self.spec.keep)
+        known_H, before_H = Counted.above(inputs.scratch / f"counts-{shard:05d}", self.spec.more_than)
+        is_cut_U = np.zeros(hashes_U.shape[0], np.bool_)
+        by_document = np.bool_(self.spec.count == "documents")
+        table = _table(known_H.shape[0])
+        mark_repeated(hashes_U, rows_U, by_document, known_H, before_H, self.spec.keep, table, is_cut_U)
         n_bytes_D = np.asarray(
             read_columns(inputs.read_parts[shard], ["n_bytes"])["n_bytes"].combine_chunks()
         )
@@ -237,40 +260,9 @@ class LineDuplicates:
         return int(is_cut_U.sum()), int(cut_D.sum())
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Sorted:
-    """The units of a shard by their hash.
-
-    Attributes:
-        hashes: the different ones, ascending, uint64, shape (H,).
-        counts: how often each stands in the shard, occurrences or documents, shape (H,).
-        groups: which of them each unit has, shape (U,).
-        ranks: how many stand before it in the shard, shape (U,).
-    """
-
-    hashes: NDArray[np.uint64]
-    counts: NDArray[np.int64]
-    groups: NDArray[np.int64]
-    ranks: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, hashes_U: NDArray[np.uint64], rows_U: NDArray[np.int64], *, by_document: bool) -> _Sorted:
-        order = np.argsort(hashes_U, kind="stable")
-        ordered, rows = hashes_U[order], rows_U[order]
-        is_first = np.ones(order.shape[0], np.bool_)
-        is_first[1:] = ordered[1:] != ordered[:-1]
-        counts_as = np.ones(order.shape[0], np.bool_)
-        if by_document:
-            counts_as[1:] = is_first[1:] | (rows[1:] != rows[:-1])
-        group = np.cumsum(is_first) - 1
-        seen = np.cumsum(counts_as)  # of this hash and all smaller ones, up to here
-        starts = np.flatnonzero(is_first)
-        rank = seen - seen[starts][group]
-        group_U, rank_U = np.empty_like(group), np.empty_like(rank)
-        group_U[order], rank_U[order] = group, rank
-        ends = np.append(starts[1:], order.shape[0]) - 1
-        counts_H = seen[ends] - seen[starts] + 1 if starts.shape[0] else np.empty(0, np.int64)
-        return cls(hashes=ordered[starts], counts=counts_H, groups=group_U, ranks=rank_U)
+def _table(n: int) -> NDArray[np.int64]:
+    """Zeros, a power of two of places, at least twice n."""
+    return np.zeros(1 << max(4, (2 * n).bit_length()), np.int64)
 
 
 def _kept_units(inputs: GroupingInputs, shard: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
@@ -284,17 +276,20 @@ def _kept_units(inputs: GroupingInputs, shard: int) -> tuple[NDArray[np.uint64],
 
 def _spans(path: Path, is_kept_D: NDArray[np.bool_], is_cut_U: NDArray[np.bool_], kind: str) -> Spans:
     """Spans of the units that are cut; is_cut_U counts the units of kept documents only."""
-    table = read_columns(path, ["starts", "stops"])
-    starts, stops = (table[name].combine_chunks() for name in ("starts", "stops"))
-    lengths_D = np.asarray(starts.value_lengths(), np.int64)
+    table = read_columns(path, ["gaps", "lengths"])
+    column = table["lengths"].combine_chunks()
+    lengths_D = np.asarray(column.value_lengths(), np.int64)
+    sizes = np.asarray(column.flatten(), np.int64)
+    stops = np.cumsum(np.asarray(table["gaps"].combine_chunks().flatten(), np.int64) + sizes)
+    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths_D)])
+    stops -= np.repeat(np.append(0, stops)[ends[:-1]], lengths_D)
     is_cut = np.repeat(is_kept_D, lengths_D)
     is_cut[is_cut] = is_cut_U
     before = np.concatenate([np.zeros(1, np.int64), np.cumsum(is_cut)])
-    ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths_D)])
     return Spans(
         offsets=before[ends],
-        starts=np.asarray(starts.flatten())[is_cut],
-        stops=np.asarray(stops.flatten())[is_cut],
+        starts=(stops - sizes)[is_cut],
+        stops=stops[is_cut],
         kinds=np.zeros(int(is_cut.sum()), np.int32),
         names=(kind,),
     )

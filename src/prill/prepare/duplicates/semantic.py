@@ -200,6 +200,13 @@ class SemanticDuplicates:
     def edits(self, table: pa.Table) -> Edits | None:
         return None
 
+    def scratch_bytes(self, n_documents: int, n_bytes: int) -> int:
+        """Most bytes of temporary files: a vector of four-byte numbers a document."""
+        return 4 * (self.spec.dimensions if self.spec.embedding == "hashed" else 1024) * n_documents
+
+    def plan_lines(self) -> list[str]:
+        return []
+
     def _files(self, inputs: GroupingInputs) -> Sequence[Path]:
         if self.embedder is not None:
             return inputs.key_parts

@@ -135,6 +135,13 @@ class SubstringDuplicates:
             return None
         return Edits(spans=Spans.of_column(table["substring_spans"]), replacements={})
 
+    def scratch_bytes(self, n_documents: int, n_bytes: int) -> int:
+        """Most bytes of temporary files: the text, and about as much for its anchors."""
+        return 2 * n_bytes
+
+    def plan_lines(self) -> list[str]:
+        return []
+
     @property
     def _drop_share(self) -> float | None:
         return 0.5 if self.spec.action == "drop" and self.spec.drop_share is None else self.spec.drop_share

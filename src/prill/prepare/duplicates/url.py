@@ -162,6 +162,9 @@ class UrlDuplicates:
     def edits(self, table: pa.Table) -> Edits | None:
         return None
 
-    def scratch_bytes(self, n_documents: int) -> int:
-        """Most bytes of temporary files for so many documents."""
+    def scratch_bytes(self, n_documents: int, n_bytes: int) -> int:
+        """Most bytes of temporary files: a key and a place a document."""
         return RECORD_BYTES * n_documents
+
+    def plan_lines(self) -> list[str]:
+        return []
