@@ -102,7 +102,7 @@ class Refine:
         ]
 
     def __call__(self, batch: Batch) -> dict[str, pa.Array | NDArray[Any]]:
-        programs = read_programs(self.path)
+        programs = _programs(self.path, self.digest)
         ids = batch.columns.get("id")
         names = ids.to_pylist() if ids is not None else [None] * batch.n_rows
         high, low = hash_documents(batch.text)
@@ -155,6 +155,12 @@ class Refine:
         spans = Spans.of_column(table["refine_spans"])
         new = {name: name[len(_REPLACED) :] for name in spans.names if name.startswith(_REPLACED)}
         return Edits(spans=spans, replacements=new)
+
+
+@functools.lru_cache(maxsize=2)
+def _programs(path: Path, digest: str) -> dict[str, Written]:
+    """The programs of a file with this content, once a process."""
+    return read_programs(path)
 
 
 def _byte_spans(text: str, refined: Refined) -> list[dict[str, Any]]:

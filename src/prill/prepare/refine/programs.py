@@ -7,7 +7,6 @@ held in memory.
 
 from __future__ import annotations
 
-import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,6 @@ class Written:
     chunk: str | None = None
 
 
-@functools.lru_cache(maxsize=2)
 def read_programs(path: Path) -> dict[str, Written]:
     """Programs by `id:...` or `hash:...`.
 

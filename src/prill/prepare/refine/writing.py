@@ -1,0 +1,91 @@
+"""Having programs written: prompts for a refiner behind an endpoint, answers kept, a file of programs made.
+
+A document is judged first, on its beginning; one that stays gets a program for each chunk, and these are
+joined. Text that does not fit the budget gets no program, and a later run goes on from there.
+
+Source: Zhou et al. 2024 (ProX), arXiv:2409.17115, section 3 and the released refiners. Differs: a document is
+cut before it is put into the prompt, so that the end of the prompt is never lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from prill.prepare.refine.chunks import CHUNK_TOKENS, chunk_prompts
+from prill.prepare.rewrite.answers import Answers, Budget, BudgetSpent, answer_key
+from prill.prepare.rewrite.endpoint import Endpoint
+from prill.run.atomic import atomic_write
+
+__all__ = ["ProgramWriter", "write_programs"]
+
+_SYSTEM: Final = "You are a helpful, respectful and honest assistant."
+_DOCUMENT_CHARACTERS: Final = 8_000
+_CHARACTERS_PER_TOKEN: Final = 2  # a cautious guess for the budget
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramWriter:
+    """Asks for the programs of documents.
+
+    Args:
+        document, chunk: the refiners that judge documents and write line programs; None leaves a stage out.
+        count: tokens of each of some strings, by which chunks are filled.
+    """
+
+    document: Endpoint | None
+    chunk: Endpoint | None
+    answers: Answers
+    budget: Budget
+    count: Callable[[Sequence[str]], Sequence[int]]
+    chunk_tokens: int = CHUNK_TOKENS
+
+    def __call__(self, text: str) -> tuple[str | None, str | None]:
+        """The document program and the chunk program of a text; None where none was asked for.
+
+        Raises:
+            BudgetSpent: the budget does not suffice for all of its parts; answers so far are kept.
+            PrillError: as `Endpoint.ask` does.
+        """
+        said = None
+        if self.document is not None:
+            said = self._ask(self.document, text[:_DOCUMENT_CHARACTERS], "refine-document")
+            if "drop_doc" in said:
+                return said, None
+        if self.chunk is None:
+            return said, None
+        chunks = chunk_prompts(text, self.count, chunk_tokens=self.chunk_tokens)
+        return said, "\n".join(self._ask(self.chunk, chunk, "refine-chunk") for chunk in chunks)
+
+    def _ask(self, endpoint: Endpoint, message: str, prompt_id: str) -> str:
+        key = answer_key(message, prompt_id, endpoint.spec.model)
+        known = self.answers.get(key)
+        if known is not None:
+            return known.text
+        most = len(message) // _CHARACTERS_PER_TOKEN + endpoint.spec.max_answer_tokens
+        self.budget.reserve(most)
+        answer = endpoint.ask(_SYSTEM, message)
+        self.budget.settle(most, answer.tokens_in + answer.tokens_out or most)
+        self.answers.add(key, answer)
+        return answer.text
+
+
+def write_programs(path: Path, texts: Sequence[str], hashes: Sequence[str], writer: ProgramWriter) -> int:
+    """Write the file that `read_programs` reads; returns how many documents the budget left out.
+
+    Args:
+        hashes: of the texts, 32 hexadecimal digits each.
+    """
+    lines: list[bytes] = []
+    for text, text_hash in zip(texts, hashes, strict=True):
+        try:
+            document, chunk = writer(text)
+        except BudgetSpent:
+            continue
+        lines.append(orjson.dumps({"hash": text_hash, "doc_program": document, "chunk_program": chunk}))
+    atomic_write(path, b"".join(line + b"\n" for line in lines))
+    return len(texts) - len(lines)
