@@ -26,6 +26,7 @@ def texts(documents: list[str]) -> pa.Array:
     st.integers(1, 6),
 )
 @example(["\n \n a\n\nb \n\u3000\n\n"], "paragraph", "spaces", True, 1)
+@example([" "], "paragraph", "exact", False, 1)
 @example(["x" * 2047 + " " * 20 + "y\n" + "x" * 2047 + " y"], "line", "spaces", True, 1)
 def test_units_equal_plain_python_on_any_text(
     documents: list[str], cut: Cut, normal: Normal, ignore_case: bool, min_characters: int

@@ -141,8 +141,8 @@ def hash_units(
     min_characters: int,
     counts_D: NDArray[np.int64],
     hashes: NDArray[np.uint64],
-    starts: NDArray[np.int64],
-    stops: NDArray[np.int64],
+    starts: NDArray[np.int32],
+    stops: NDArray[np.int32],
 ) -> int:
     """One pass over documents data[offsets[d]:offsets[d + 1]]; the number of units.
 
@@ -186,8 +186,8 @@ def hash_units(
                 n_held, n_bytes, n_characters = n_held - 1, n_bytes - 1, n_characters - 1
             if n_characters >= min_characters:
                 hashes[n_units] = _finish(h, held, n_held, n_bytes)
-                starts[n_units] = start - first
-                stops[n_units] = i - first
+                starts[n_units] = np.int32(start - first)
+                stops[n_units] = np.int32(i - first)
                 n_units += 1
         counts_D[d] = n_units - n_before
     return n_units

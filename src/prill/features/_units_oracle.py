@@ -20,7 +20,7 @@ def units(text: str, cut: Cut) -> Iterator[tuple[int, int, str]]:
             if cut == "paragraph"
             else piece.removesuffix("\n")
         )
-        yield at, stop, content
+        yield at, stop, "" if cut == "paragraph" and not piece.strip() else content
         at = stop
 
 

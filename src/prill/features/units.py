@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from prill.corpus.batch import text_buffers
+from prill.errors import InternalError
 
 __all__ = ["UNITS_VERSION", "Cut", "Normal", "Units", "hash_units"]
 
@@ -31,6 +32,7 @@ UNITS_VERSION = 1
 """Version of the units and of their hash; it changes whenever one of them changes."""
 
 _EMIT, _GAP = 1, 2
+_MAX_DOCUMENT_BYTES = (1 << 31) - 1  # positions are int32
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,14 +42,14 @@ class Units:
     Attributes:
         offsets: int64, shape (D + 1,).
         hashes: of the normal forms, uint64, shape (U,).
-        starts, stops: int64, shape (U,), bytes from the start of the document. A unit reaches to the start
+        starts, stops: int32, shape (U,), bytes from the start of the document. A unit reaches to the start
             of the next line, or over the blank lines behind a paragraph, so that cutting it leaves no hole.
     """
 
     offsets: NDArray[np.int64]
     hashes: NDArray[np.uint64]
-    starts: NDArray[np.int64]
-    stops: NDArray[np.int64]
+    starts: NDArray[np.int32]
+    stops: NDArray[np.int32]
 
 
 def hash_units(
@@ -71,10 +73,12 @@ def hash_units(
     from prill.features._units_kernel import hash_units as run
 
     offsets, data = text_buffers(text)
+    if offsets[-1] - offsets[0] > _MAX_DOCUMENT_BYTES and np.diff(offsets).max() > _MAX_DOCUMENT_BYTES:
+        raise InternalError(f"a document must have at most {_MAX_DOCUMENT_BYTES} bytes")
     n_lines = int(np.count_nonzero(data[offsets[0] : offsets[-1]] == 10)) + len(text)
     counts_D = np.zeros(len(text), np.int64)
     hashes = np.empty(n_lines, np.uint64)
-    starts, stops = np.empty(n_lines, np.int64), np.empty(n_lines, np.int64)
+    starts, stops = np.empty(n_lines, np.int32), np.empty(n_lines, np.int32)
     actions, outputs = _bytes(normal, ignore_case=ignore_case)
     ways = (np.bool_(normal != "exact"), np.bool_(normal == "words"), np.bool_(ignore_case))
     blank = np.bool_(cut == "paragraph")

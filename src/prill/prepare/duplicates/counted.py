@@ -44,11 +44,12 @@ class Counted:
         return cls(path=path, n_hashes=hashes_H.shape[0])
 
     @staticmethod
-    def read(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """What `count_before` found: counts of earlier shards, and of all; int64, shape (H,)."""
+    def above(path: Path, n: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """The hashes that all shards together have more than n times, and how often earlier shards have."""
         with machine_errors(path):
-            before = np.fromfile(path.with_suffix(".before"), np.int64)
-            return before, np.fromfile(path.with_suffix(".counts"), np.int64)
+            is_above = np.fromfile(path.with_suffix(".counts"), np.int64) > n
+            hashes = np.fromfile(path.with_suffix(".hashes"), np.uint64)[is_above]
+            return hashes, np.fromfile(path.with_suffix(".before"), np.int64)[is_above]
 
 
 def count_before(files: Sequence[Counted], *, engine: Engine, memory_bytes: int, name: str) -> None:
