@@ -10,7 +10,8 @@ from prill.features._units_oracle import normal_form, units
 from prill.features.units import Cut, Normal, hash_units
 
 TRICKY = st.text(alphabet="aA 09_.\n\n\t\r\x1c\x85\xa0ΣσİıKßẞé́\u200b\u2028\u3000中かАя🙂𐐀\ud7ff", max_size=50)
-DOCUMENTS = st.lists(st.one_of(TRICKY, st.text(max_size=80)), max_size=4)
+PLAIN = st.text(alphabet="abC  .\n", max_size=300)
+DOCUMENTS = st.lists(st.one_of(TRICKY, PLAIN, st.text(max_size=80)), max_size=4)
 
 
 def texts(documents: list[str]) -> pa.Array:
@@ -26,13 +27,18 @@ def texts(documents: list[str]) -> pa.Array:
     st.integers(1, 6),
 )
 @example(["\n \n a\n\nb \n\u3000\n\n"], "paragraph", "spaces", True, 1)
+@example(["  " + "a b" * 30 + "   \n" + "x" * 64 + "\n" + "y" * 63 + " \n z  z"], "line", "spaces", True, 1)
 @example([" "], "paragraph", "exact", False, 1)
 @example(["x" * 2047 + " " * 20 + "y\n" + "x" * 2047 + " y"], "line", "spaces", True, 1)
 def test_units_equal_plain_python_on_any_text(
     documents: list[str], cut: Cut, normal: Normal, ignore_case: bool, min_characters: int
 ) -> None:
     found = hash_units(
-        texts(documents), cut=cut, normal=normal, ignore_case=ignore_case, min_characters=min_characters
+        texts([*documents, " " * 200]),
+        cut=cut,
+        normal=normal,
+        ignore_case=ignore_case,
+        min_characters=min_characters,
     )
     by_form: dict[str, int] = {}
     places = zip(found.starts.tolist(), found.stops.tolist(), found.hashes.tolist(), strict=True)
@@ -48,6 +54,15 @@ def test_units_equal_plain_python_on_any_text(
             assert place[:2] == (start, stop)
             assert by_form.setdefault(form, place[2]) == place[2]
     assert len(set(by_form.values())) == len(by_form)  # different forms, different hashes
+
+
+@given(DOCUMENTS, st.sampled_from(["exact", "spaces"]))
+def test_a_unit_hashes_alike_wherever_it_stands(documents: list[str], normal: Normal) -> None:
+    """The end of a column, which is read byte by byte, and the inside, which is read 64 bytes a step."""
+    column = texts([*documents, " " * 200])
+    inside = hash_units(column, normal=normal).hashes.tolist()
+    alone = [h for d in documents for h in hash_units(texts([d]), normal=normal).hashes.tolist()]
+    assert inside[: len(alone)] == alone
 
 
 def test_a_line_of_megabytes_hashes_as_its_content() -> None:

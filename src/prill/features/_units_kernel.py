@@ -7,24 +7,60 @@ it is hashed.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from prill.features._code_point_kernel import FLAGS, decode, lowered_bytes
-from prill.features._jit import fold, inlined, kernel, load64, store64
+from prill.features._jit import fold, inlined, kernel, load64, set_bits, store64, trailing_zeros
+from prill.features._vector_kernel import STEP, put_block, space_mask
 
 __all__ = ["EMIT", "GAP", "hash_units"]
 
 EMIT, GAP = np.uint8(1), np.uint8(2)
 """What an ASCII byte does: stands in the normal form, or is part of a gap, which becomes one space."""
 
-_BLOCK = 2048  # bytes hashed at a time
+_BLOCK = 2048  # bytes hashed at a time, and the longest line that is taken 64 bytes a step
+_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _KEPT = 8
 _NEWLINE = np.uint8(10)
 _SEED = np.uint64(0x9E3779B97F4A7C15)
 _LENGTH = np.uint64(0xD6E8FEB86659FD93)
 _MIX_A = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_B = np.uint64(0x94D049BB133111EB)
+
+
+def _mask_of_byte(value: int) -> Any:
+    """Which of 64 bytes equal `value`."""
+
+    def mask(typingctx: Any, data: Any, start: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            vector = ir.VectorType(ir.IntType(8), STEP)
+            array = context.make_array(signature.args[0])(context, builder, args[0])
+            pointer = builder.bitcast(builder.gep(array.data, [args[1]]), vector.as_pointer())
+            text = builder.load(pointer, align=1)
+            equal = builder.icmp_unsigned("==", text, ir.Constant(vector, [value] * STEP))
+            return builder.bitcast(equal, ir.IntType(64))
+
+        return types.uint64(data, types.intp), codegen
+
+    return mask
+
+
+_newlines: Any = intrinsic(_mask_of_byte(10))
+_blanks: Any = intrinsic(_mask_of_byte(32))
+
+
+@inlined
+def _last_bit(mask: np.uint64) -> int:
+    """One more than the place of the highest set bit; 0 for none."""
+    for shift in (1, 2, 4, 8, 16, 32):
+        mask |= mask >> np.uint64(shift)
+    return int(set_bits(mask))
 
 
 @inlined
@@ -157,7 +193,9 @@ def hash_units(
         hashes, starts, stops: of the units, bytes from the start of their document; room for every line.
             A unit reaches to the start of the next.
     """
-    held = np.empty(_BLOCK + 64, np.uint8)
+    held = np.empty(_BLOCK + 2 * STEP, np.uint8)
+    by_code_point, words_only, lowers = ways
+    takes_steps = not blank_lines and not words_only
     n_units = 0
     for d in range(offsets.shape[0] - 1):
         first, end = offsets[d], offsets[d + 1]
@@ -166,6 +204,65 @@ def hash_units(
         while blank_lines and i < end and _is_blank(data, i, end, characters):
             i = _line_end(data, i, end)
         while i < end:
+            while takes_steps and i < end:
+                # A line of plain ASCII with single spaces, 64 bytes a step; no call here takes an array.
+                at, seen, gap = i, False, np.uint64(0)
+                a, b, double = i, i, end
+                is_line = False
+                while at - i < _BLOCK and at + STEP + 8 <= data.shape[0]:
+                    others = put_block(data, at, held, at - i)
+                    n = min(trailing_zeros(_newlines(data, at)), end - at, STEP)
+                    inside = _ALL >> np.uint64(STEP - n) if n > 0 else np.uint64(0)
+                    if others & inside != 0:
+                        break
+                    if by_code_point:
+                        spaces = space_mask(held, at - i) & inside
+                        if spaces != _blanks(data, at) & inside:
+                            break
+                        letters = inside & ~spaces
+                        doubles = spaces & ((spaces << np.uint64(1)) | gap)
+                        gap = spaces >> np.uint64(63)
+                        if letters != 0:
+                            if not seen:
+                                lead = trailing_zeros(letters)
+                                doubles &= _ALL << np.uint64(lead)
+                                a, seen = at + lead, True
+                            b = at + _last_bit(letters)
+                        if seen and doubles != 0:
+                            double = min(double, at + trailing_zeros(doubles))
+                    at += n
+                    if n < STEP:
+                        is_line = double >= b
+                        break
+                if not is_line:
+                    break
+                if not by_code_point:
+                    b = at
+                n = b - a
+                if n >= min_characters:
+                    h, left, k = _SEED, n, a - i
+                    if by_code_point and lowers:
+                        while left >= 8:
+                            h = fold(h ^ load64(held, k), _MIX_A)
+                            k += 8
+                            left -= 8
+                        last = load64(held, k)
+                    else:
+                        k = a
+                        while left >= 8:
+                            h = fold(h ^ load64(data, k), _MIX_A)
+                            k += 8
+                            left -= 8
+                        last = load64(data, k)
+                    if left > 0:
+                        h = fold(h ^ (last & (_ALL >> np.uint64(64 - 8 * left))), _MIX_A)
+                    hashes[n_units] = fold(h ^ (np.uint64(n) * _LENGTH), _MIX_B)
+                    starts[n_units] = np.int32(i - first)
+                    stops[n_units] = np.int32(min(at + 1, end) - first)
+                    n_units += 1
+                i = min(at + 1, end)
+            if i >= end:
+                break
             start = i
             state = (_SEED, 0, 0, 0, np.bool_(i == start))
             is_open = np.bool_(i == start)
