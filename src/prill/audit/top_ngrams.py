@@ -134,14 +134,7 @@ def top_repeats(
     reader = Reader(corpus=corpus, share=share, is_counted=is_counted, holds=holds)
     n_lists = len(spec.sizes) + 1
     shards = [shard.index for shard in corpus.shards]
-    cells = CellTable(n_lists=n_lists, n_cells=spec.n_cells)
-    count = CountShard(reader=reader, sizes=spec.sizes, n_line_bytes=spec.n_line_bytes, cells=cells)
-    engine.map(count, shards, kind="threads", name="count repeats")
-    cells_NC, n_counted_N = cells.total()
-    chosen = [
-        hot_words(cells_NC[k], spec.n_hot, _cells_of(also[k].rows if also else (), spec.n_cells))
-        for k in range(n_lists)
-    ]
+    chosen, n_counted_N = _hot_cells(reader, engine, spec, also)
     collect = CollectShard(
         reader=reader,
         sizes=spec.sizes,
@@ -161,6 +154,23 @@ def top_repeats(
         )
         for k, n in enumerate((*spec.sizes, 0))
     )
+
+
+def _hot_cells(
+    reader: Reader, engine: Engine, spec: TopSpec, also: Sequence[TopList]
+) -> tuple[list[tuple[NDArray[np.uint64], int]], NDArray[np.int64]]:
+    """The first pass: hot cells as bits and the floor of each list, and how much was counted."""
+    n_lists = len(spec.sizes) + 1
+    cells = CellTable(n_lists=n_lists, n_cells=spec.n_cells)
+    count = CountShard(reader=reader, sizes=spec.sizes, n_line_bytes=spec.n_line_bytes, cells=cells)
+    shards = [shard.index for shard in reader.corpus.shards]
+    engine.map(count, shards, kind="threads", name="count repeats")
+    cells_NC, n_counted_N = cells.total()
+    chosen = [
+        hot_words(cells_NC[k], spec.n_hot, _cells_of(also[k].rows if also else (), spec.n_cells))
+        for k in range(n_lists)
+    ]
+    return chosen, n_counted_N
 
 
 def _cells_of(rows: Sequence[Top], n_cells: int) -> NDArray[np.int64]:
