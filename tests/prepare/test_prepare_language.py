@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,11 @@ import pytest
 from prill.corpus.batch import Batch
 from prill.corpus.columns import write_columns
 from prill.errors import RecipeError
+from prill.prepare.age import Age, AgeSpec
 from prill.prepare.language import Language, LanguageSpec
+from prill.prepare.pii import Pii, PiiSpec
+from prill.prepare.repair import Repair, RepairSpec
+from prill.prepare.urls import Urls, UrlSpec
 
 TEXTS = [
     "The children were playing in the yard while their parents talked about the news of the day.",
@@ -70,3 +75,28 @@ def test_columns_can_be_stored_and_thresholds_change_no_setting(tmp_path: Path) 
 def test_unknown_names_are_refused_with_a_near_one(spec: dict[str, tuple[str, ...]], said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         Language.of(LanguageSpec(**spec))  # type: ignore[arg-type]
+
+
+def test_measures_give_the_same_columns_from_many_threads() -> None:
+    measures = [
+        Language.of(LanguageSpec()),
+        Pii.of(PiiSpec()),
+        Urls.of(UrlSpec()),
+        Age.of(AgeSpec()),
+        Repair.of(RepairSpec()),
+    ]
+    texts = [f"{text} {k}\r\n write to a{k}@b.org" for k in range(40) for text in TEXTS]
+    urls = [f"http://A{k}.org:80/2019/0{k % 9}/" for k in range(len(texts))]
+    batch = Batch(
+        shard=0,
+        first_row=0,
+        columns={"text": pa.array(texts, pa.large_string()), "url": pa.array(urls, pa.large_string())},
+    )
+
+    def columns(measure: object) -> pa.Table:
+        return pa.table(measure(batch))  # type: ignore[operator]
+
+    alone = [columns(measure) for measure in measures]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(columns, measures * 4))
+    assert all(table.equals(alone[k % len(measures)]) for k, table in enumerate(together))

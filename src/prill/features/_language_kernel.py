@@ -31,7 +31,8 @@ GROUP = 4
 WALKERS = 8
 """Documents that are walked at once: each waits for memory while the others go on."""
 
-_AHEAD = 8
+_AHEAD = 20
+_NEGLIGIBLE = np.float32(-25.0)  # e to this power is below a float's last digit beside 1
 
 _LANES = 16
 _HALVES = ir.VectorType(ir.IntType(16), _LANES)
@@ -227,9 +228,10 @@ def _decide(
     total = np.float32(0.0)
     merged[:] = 0.0
     for c in range(prior.shape[0]):
-        likelihood = np.float32(np.exp(sums[c] - highest))
-        total += likelihood
-        merged[label_of[c]] += likelihood
+        if sums[c] - highest > _NEGLIGIBLE:
+            likelihood = np.float32(np.exp(sums[c] - highest))
+            total += likelihood
+            merged[label_of[c]] += likelihood
     best = 0
     for c in range(prior.shape[0]):
         if merged[c] > merged[best]:
