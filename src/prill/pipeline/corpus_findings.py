@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from prill import __version__
-from prill.audit.copies import exact_copies
 from prill.audit.statistics import CorpusFacts, FactsPlan
 from prill.audit.top_ngrams import TopSpec, top_repeats
 from prill.corpus.columns import read_columns
@@ -22,24 +21,22 @@ from prill.pipeline.corpus_examples import (
     Place,
     choose_examples,
     read_examples,
-    read_texts,
 )
+from prill.pipeline.corpus_found import concept_reports, copies, personal, tasks
 from prill.pipeline.findings import lineage_step
 from prill.pipeline.preparation import NOTHING_LEFT, Preparation
 from prill.pipeline.walk import ShardWalk
-from prill.prepare.contamination.measure import Contamination
-from prill.prepare.contamination.report import ItemsReport, merged_reports
 from prill.prepare.verdict import ReasonCount
 from prill.recipe import PrepareRecipe
 from prill.report import corpus_model as page
 from prill.report.corpus_evidence import (
     breakdown_of,
-    exact_copy_report,
     length_histogram,
     repeat_lists,
 )
 from prill.report.model import Fact, InputFile, StepCost
 from prill.run.record import Record
+from prill.targets.target import read_target
 
 __all__ = ["CorpusFindings", "corpus_report", "without_texts"]
 
@@ -96,8 +93,10 @@ def corpus_report(found: CorpusFindings) -> page.CorpusReport:
         breakdowns=tuple(
             breakdown_of(title, before, after, is_ordered=title == "year") for title in before.categories
         ),
-        duplicates=(_exact(found),),
-        contamination=tuple(_tasks(found)),
+        duplicates=tuple(copies(found.walk.corpus, done)),
+        contamination=tuple(tasks(found.walk.corpus, done, seed=recipe.seed)),
+        personal=tuple(personal(done)),
+        concepts=tuple(_concepts(found)),
         repeats=_repeats(found, read["n_bytes"]),
         costs=tuple(_costs(found)),
         lineage=tuple(lineage_step(record) for record in found.records),
@@ -219,32 +218,6 @@ def _table(
     return pa.table(table)
 
 
-def _exact(found: CorpusFindings) -> page.DuplicateReport:
-    facts = exact_copies(list(found.done.read.parts))
-    corpus = found.walk.corpus
-    texts = read_texts(corpus, [(cluster.shard, cluster.row) for cluster in facts.largest])
-    places = {shard.index: shard.path for shard in corpus.shards}
-    return exact_copy_report(facts, {place: text for place, (text, _, _) in texts.items()}, places)
-
-
-def _tasks(found: CorpusFindings) -> list[page.TaskOverlap]:
-    for judged in found.done.judged:
-        if isinstance(judged.judge, Contamination):
-            made = judged.judge
-            shards = range(len(judged.parts))
-            report = merged_reports([ItemsReport.of(made, judged.table(shard)) for shard in shards])
-            return [
-                page.TaskOverlap(
-                    task=task.task,
-                    n_items=task.n_items,
-                    n_dirty_items=task.n_dirty,
-                    n_documents=task.n_documents,
-                )
-                for task in report.by_task()
-            ]
-    return []
-
-
 def _repeats(found: CorpusFindings, n_bytes: int) -> tuple[page.RepeatList, ...]:
     walk, spec = found.walk, TopSpec()
     before = top_repeats(walk.corpus, walk.engine, spec=spec, n_bytes=n_bytes)
@@ -252,6 +225,17 @@ def _repeats(found: CorpusFindings, n_bytes: int) -> tuple[page.RepeatList, ...]
         walk.corpus, walk.engine, spec=spec, n_bytes=n_bytes, is_counted=found.kept, also=before
     )
     return repeat_lists(before, after)
+
+
+def _concepts(found: CorpusFindings) -> list[page.ConceptReport]:
+    walk, base = found.walk, found.recipe_path.parent
+    seed = derive_seed(found.recipe.seed, "targets")
+    targets = {
+        name: read_target(name, spec, seed=seed, base=base).fit.to_pylist()
+        for name, spec in found.recipe.targets.items()
+    }
+    kept = [found.kept(shard.index) for shard in walk.corpus.shards] if targets else []
+    return concept_reports(walk.corpus, walk.engine, kept, targets)
 
 
 def _costs(found: CorpusFindings) -> list[StepCost]:

@@ -93,7 +93,13 @@ def of_study(recipe: Recipe) -> PrepareRecipe:
             where=recipe.name,
             hint="add `prepare: {}` to the recipe; `prill schema --prepare` describes every field",
         )
-    return PrepareRecipe(name=recipe.name, seed=recipe.seed, corpus=recipe.corpus, prepare=recipe.prepare)
+    return PrepareRecipe(
+        name=recipe.name,
+        seed=recipe.seed,
+        corpus=recipe.corpus,
+        prepare=recipe.prepare,
+        targets=recipe.targets,
+    )
 
 
 def prepare_into(folder: Path, recipe: PrepareRecipe, work: Work) -> Prepared:

@@ -18,7 +18,7 @@ __all__ = ["load_any_recipe", "load_recipe", "parse_preparation", "parse_recipe"
 
 M = TypeVar("M", bound=BaseModel)
 
-_STUDY_KEYS = {"targets", "budget", "arms", "trials"}  # a recipe with any of them is one of a whole study
+_STUDY_KEYS = {"budget", "arms", "trials"}  # a recipe with any of them is one of a whole study
 
 
 def load_recipe(path: Path) -> Recipe:
