@@ -15,12 +15,13 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from prill.corpus.batch import text_buffers
 from prill.errors import DataError, RecipeError, printable
 from prill.features.text_hash import hash_documents
-from prill.features.urls import normalise_url, normalise_urls, word_hashes
+from prill.features.urls import normalise_urls, url_parts, word_hashes
 
 __all__ = ["KnownList", "ListKind", "UrlList", "read_list"]
 
@@ -92,37 +93,33 @@ class UrlList(Protocol):
 
 
 class _Domains:
+    """Domains as sorted hashes of 64 bits, so that lists of millions take 8 bytes an entry."""
+
     def __init__(self, entries: Sequence[str], path: Path) -> None:
-        self.domains = frozenset(_host(entry, path) for entry in entries)
+        self.keys = np.unique(_hashes(_hosts(entries, path)))
 
     def hits(
         self, urls: pa.Array, host: pa.DictionaryArray, hosts: Sequence[str], n: int
     ) -> NDArray[np.int16]:
-        found_H = np.array([self._is_listed(value) for value in hosts] + [False], np.int16)
+        labels = [value.split(".") for value in hosts]
+        parents = [".".join(parts[k:]) for parts in labels for k in range(len(parts))]
+        is_listed = _is_in(self.keys, _hashes(pa.array(parents, pa.large_string())))
+        owner = np.repeat(np.arange(len(hosts)), [len(parts) for parts in labels])
+        found_H = np.zeros(len(hosts) + 1, np.int16)
+        found_H[owner[is_listed]] = 1
         which_D: NDArray[np.int32] = np.asarray(host.indices.fill_null(len(hosts)))
         return found_H[which_D]
-
-    def _is_listed(self, host: str) -> bool:
-        while host not in self.domains:
-            _, dot, host = host.partition(".")
-            if not dot:
-                return False
-        return True
 
 
 class _Addresses:
     def __init__(self, entries: Sequence[str], path: Path) -> None:
-        _, low = hash_documents(normalise_urls(pa.array(entries, pa.large_string())))
-        self.keys = np.unique(low)
+        self.keys = np.unique(_hashes(normalise_urls(pa.array(entries, pa.large_string()))))
 
     def hits(
         self, urls: pa.Array, host: pa.DictionaryArray, hosts: Sequence[str], n: int
     ) -> NDArray[np.int16]:
-        _, low_D = hash_documents(urls)
-        places = np.minimum(np.searchsorted(self.keys, low_D), len(self.keys) - 1)
         none_D: NDArray[np.bool_] = np.asarray(urls.is_null())
-        found_D: NDArray[np.int16] = ((self.keys[places] == low_D) & ~none_D).astype(np.int16)
-        return found_D
+        return (_is_in(self.keys, _hashes(urls)) & ~none_D).astype(np.int16)
 
 
 class _Words:
@@ -149,8 +146,6 @@ class _Parts:
     def hits(
         self, urls: pa.Array, host: pa.DictionaryArray, hosts: Sequence[str], n: int
     ) -> NDArray[np.int16]:
-        import pyarrow.compute as pc
-
         bare = pc.ascii_lower(pc.replace_substring_regex(urls, "[^a-zA-Z0-9]+", ""))
         found_D = np.zeros(n, np.int16)
         for first in range(0, len(self.words), _PARTS_A_PATTERN):
@@ -185,12 +180,26 @@ def _entries(text: str) -> Iterator[str]:
             yield entry
 
 
-def _host(entry: str, path: Path) -> str:
-    url = entry if "://" in entry else f"http://{entry.lstrip('.')}/"
-    host = normalise_url(url).partition("://")[2].partition("/")[0]
-    if not host or any(character.isspace() for character in host):
+def _hosts(entries: Sequence[str], path: Path) -> pa.Array:
+    """The hosts of entries such as `example.org`, `.example.org` and `https://example.org/x`."""
+    urls = [entry if "://" in entry else f"http://{entry.lstrip('.')}/" for entry in entries]
+    hosts = url_parts(normalise_urls(pa.array(urls, pa.large_string()))).host
+    bad = pc.or_kleene(hosts.is_null(), pc.match_substring_regex(hosts, r"\s"))
+    for entry in pa.array(entries).filter(bad.fill_null(True)).to_pylist():
         raise DataError(f"expected a domain, found {printable(entry)!r}", where=str(path))
-    return host
+    return hosts
+
+
+def _hashes(texts: pa.Array) -> NDArray[np.uint64]:
+    _, low = hash_documents(texts)
+    return low
+
+
+def _is_in(keys: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which of `wanted` are among the sorted `keys`, at least one."""
+    places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    found: NDArray[np.bool_] = keys[places] == wanted
+    return found
 
 
 def _word(entry: str, path: Path) -> str:
