@@ -185,6 +185,31 @@ def test_added_tokens_in_the_text_are_read_and_special_ones_are_not(base: dict[s
     assert check(counter, library, [*plain, *marked, *plain]) == len(marked)
 
 
+@pytest.mark.parametrize("shape", ["gpt2", "qwen2", "deepseek"])
+def test_plain_added_tokens_are_cut_out_without_the_library(base: dict[str, Any], shape: str) -> None:
+    names = [*(" " * n for n in range(12, 1, -1)), "<a>", "<ab", "b<", "é", "<|x|>"]
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True}
+    first = 1 + max(base["model"]["vocab"].values())
+    added = [
+        {"id": first + k, "content": name, "special": name == "<|x|>", **flags}
+        for k, name in enumerate(names)
+    ]
+    made = content(base, shape, added_tokens=[*base["added_tokens"], *added])
+    counter, library = TokenCounter.of(made), load_tokenizer(made)
+    pieces = st.lists(
+        st.sampled_from([*names, " ", "<", "a", "b", "x1", "\n", "e", "\u0301", "東"]), max_size=12
+    )
+
+    @settings(max_examples=80)
+    @given(st.lists(pieces.map("".join), max_size=6))
+    def compare(texts: list[str]) -> None:
+        check(counter, library, texts)
+
+    compare()
+    code = ["if x:\n    y = 1\n        z  = 2\n", "", "   ", "a<a>", "no phrase"]
+    assert check(counter, library, code) == 0
+
+
 @settings(max_examples=30)
 @given(texts=st.lists(SCRIPTS, max_size=6))
 def test_a_crowded_memo_changes_nothing(texts: list[str]) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from prill.features._jit import inlined, kernel, load64
 
-__all__ = ["decode", "mark_changed", "mark_phrases", "split_text"]
+__all__ = ["cut_at_phrases", "decode", "mark_changed", "mark_phrases", "split_text"]
 
 _OTHER = np.uint32(255)
 _MATCH = np.uint32(1 << 31)
@@ -127,6 +127,37 @@ def split_text(
     return n, n_gaps
 
 
+@inlined
+def _first_bytes(pairs: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    begins = np.zeros(256, np.bool_)
+    for first in range(256):
+        for second in range(256):
+            begins[first] |= pairs[first * 256 + second]
+    return begins
+
+
+@inlined
+def _phrase_at(
+    data: NDArray[np.uint8],
+    at: int,
+    stop: int,
+    pairs: NDArray[np.bool_],
+    phrases: NDArray[np.uint8],
+    phrase_offsets: NDArray[np.int64],
+) -> int:
+    """The first phrase of the list that stands at `at`, or -1."""
+    if at + 1 < stop and not pairs[np.int64(data[at]) * 256 + np.int64(data[at + 1])]:
+        return -1
+    for k in range(phrase_offsets.shape[0] - 1):
+        first, n = phrase_offsets[k], phrase_offsets[k + 1] - phrase_offsets[k]
+        same = 0
+        while same < n and at + same < stop and data[at + same] == phrases[first + same]:
+            same += 1
+        if same == n:
+            return k
+    return -1
+
+
 @kernel
 def mark_phrases(
     offsets: NDArray[np.int64],
@@ -143,24 +174,60 @@ def mark_phrases(
             one byte sets all that begin with it.
         phrases: the bytes of all phrases, phrase_offsets[k] to phrase_offsets[k + 1].
     """
-    begins = np.zeros(256, np.bool_)
-    for first in range(256):
-        for second in range(256):
-            begins[first] |= pairs[first * 256 + second]
+    begins = _first_bytes(pairs)
     for d in range(found_D.shape[0]):
-        start, stop = offsets[d], offsets[d + 1]
-        for at in range(start, stop):
-            if not begins[data[at]] or found_D[d]:
+        at, stop = offsets[d], offsets[d + 1]
+        while at < stop and not found_D[d]:
+            if begins[data[at]]:
+                found_D[d] = _phrase_at(data, at, stop, pairs, phrases, phrase_offsets) >= 0
+            at += 1
+
+
+@kernel
+def cut_at_phrases(
+    offsets: NDArray[np.int64],
+    data: NDArray[np.uint8],
+    is_cut_D: NDArray[np.bool_],
+    pairs: NDArray[np.bool_],
+    phrases: NDArray[np.uint8],
+    phrase_offsets: NDArray[np.int64],
+    stops_S: NDArray[np.int64],
+    kinds_S: NDArray[np.int64],
+    owners_S: NDArray[np.int64],
+) -> int:
+    """Segments of all documents in order, phrases apart from the text between them; their number S.
+
+    Args:
+        is_cut_D: documents that are cut; all others are one segment.
+        pairs, phrases, phrase_offsets: as in `mark_phrases`, the longest phrases first.
+        stops_S, kinds_S, owners_S: become the end of each segment, its phrase or -1, and its document; empty
+            ones only have the segments counted.
+    """
+    begins = _first_bytes(pairs)
+    n, wants = 0, stops_S.shape[0] > 0
+    for d in range(is_cut_D.shape[0]):
+        at, stop, begin = offsets[d], offsets[d + 1], offsets[d]
+        while is_cut_D[d] and at < stop:
+            k = -1
+            if begins[data[at]]:
+                k = _phrase_at(data, at, stop, pairs, phrases, phrase_offsets)
+            if k < 0:
+                at += 1
                 continue
-            second = np.int64(data[at + 1]) if at + 1 < stop else 0
-            if at + 1 < stop and not pairs[np.int64(data[at]) * 256 + second]:
-                continue
-            for k in range(phrase_offsets.shape[0] - 1):
-                first, n = phrase_offsets[k], phrase_offsets[k + 1] - phrase_offsets[k]
-                same = 0
-                while same < n and at + same < stop and data[at + same] == phrases[first + same]:
-                    same += 1
-                found_D[d] |= same == n
+            if at > begin:
+                if wants:
+                    stops_S[n], kinds_S[n], owners_S[n] = at, -1, d
+                n += 1
+            at += phrase_offsets[k + 1] - phrase_offsets[k]
+            if wants:
+                stops_S[n], kinds_S[n], owners_S[n] = at, k, d
+            n += 1
+            begin = at
+        if begin < stop or offsets[d] == stop:
+            if wants:
+                stops_S[n], kinds_S[n], owners_S[n] = stop, -1, d
+            n += 1
+    return n
 
 
 @kernel

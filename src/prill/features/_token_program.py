@@ -8,7 +8,7 @@ that are not special are looked for in the text. Anything else raises `Refused`,
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,11 +29,16 @@ _PROBE: Final = Atom("a class of the library")
 
 @dataclass(frozen=True, kw_only=True)
 class Phrases:
-    """Added tokens to look for, as `mark_phrases` takes them."""
+    """Added tokens to look for, the longest first, as `mark_phrases` takes them.
+
+    Attributes:
+        ids: of the tokens; empty when only the library can tell where they apply.
+    """
 
     pairs: NDArray[np.bool_]
     data: NDArray[np.uint8]
     offsets: NDArray[np.int64]
+    ids: NDArray[np.uint32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +60,7 @@ class TokenProgram:
     word_offsets: NDArray[np.int64]
     words: NDArray[np.uint8]
     phrases: Phrases | None
+    special: Phrases | None
     forms: tuple[str, ...] | None
     adds_space: bool
 
@@ -77,6 +83,9 @@ def read_program(settings: dict[str, Any], normalise: Callable[[str], str]) -> T
         entries.append(split.entries)
     classes = np.array([split.classes for split in splits], np.uint8).reshape(-1, N_CODE_POINTS)
     words = _words(vocab) if model.get("ignore_merges") else _words({})
+    forms = _forms(settings["normalizer"])
+    can_cut = forms is not None and not adds_space and not any(split.drops_gaps for split in splits)
+    phrases, special = _phrases(settings["added_tokens"], normalise, can_cut=can_cut)
     ascii_classes = np.full((len(splits), 256), 255, np.uint8)
     ascii_classes[:, :128] = classes[:, :128]
     return TokenProgram(
@@ -89,8 +98,9 @@ def read_program(settings: dict[str, Any], normalise: Callable[[str], str]) -> T
         word_slots=words[0],
         word_offsets=words[1],
         words=words[2],
-        phrases=_phrases(settings["added_tokens"], normalise),
-        forms=_forms(settings["normalizer"]),
+        phrases=phrases,
+        special=special,
+        forms=forms,
         adds_space=adds_space,
     )
 
@@ -213,18 +223,36 @@ def _words(vocab: dict[str, int]) -> tuple[NDArray[np.int32], NDArray[np.int64],
     return slots, offsets, data
 
 
-def _phrases(added: list[dict[str, Any]], normalise: Callable[[str], str]) -> Phrases | None:
-    """The added tokens that the library would read out of text: those that are not special."""
-    contents = {token["content"] for token in added if not token["special"]}
-    contents |= {normalise(content) for content in contents}
-    texts = sorted(content.encode() for content in contents if content)
-    if not texts:
+def _phrases(
+    added: list[dict[str, Any]], normalise: Callable[[str], str], *, can_cut: bool
+) -> tuple[Phrases | None, Phrases | None]:
+    """The added tokens that the library reads out of text, those that are not special; and the special."""
+    plain = {token["content"]: token for token in added if not token["special"] and token["content"]}
+    contents = {*plain, *map(normalise, plain)} - {""}
+    is_exact = can_cut and contents == set(plain)
+    is_exact &= len({token["normalized"] for token in plain.values()}) == 1
+    is_exact &= not any(t["lstrip"] or t["rstrip"] or t["single_word"] for t in plain.values())
+    ids = {content: token["id"] for content, token in plain.items()}
+    special = [token["content"] for token in added if token["special"] and token["content"]]
+    return _listed(contents, ids if is_exact else {}), _listed(special, {})
+
+
+def _listed(contents: Iterable[str], ids: dict[str, int]) -> Phrases | None:
+    ordered = sorted(contents, key=lambda content: (-len(content.encode()), content))
+    if not ordered:
         return None
+    texts = [content.encode() for content in ordered]
     pairs = np.zeros(65536, np.bool_)
     for text in texts:
         first = text[0] * 256
-        pairs[
-            first if len(text) == 1 else first + text[1] : first + (256 if len(text) == 1 else text[1] + 1)
-        ] = True
+        if len(text) == 1:
+            pairs[first : first + 256] = True
+        else:
+            pairs[first + text[1]] = True
     offsets = np.concatenate([[0], np.cumsum([len(text) for text in texts])]).astype(np.int64)
-    return Phrases(pairs=pairs, data=np.frombuffer(b"".join(texts), np.uint8), offsets=offsets)
+    return Phrases(
+        pairs=pairs,
+        data=np.frombuffer(b"".join(texts), np.uint8),
+        offsets=offsets,
+        ids=np.array([ids[content] for content in ordered] if ids else [], np.uint32),
+    )

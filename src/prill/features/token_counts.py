@@ -3,7 +3,7 @@
 `TokenCounter.of` reads a `tokenizer.json` into tables (`_token_program`): an automaton that cuts text into
 words, the merges, and a memo of words met before. What the tables cannot follow goes through the tokenizers
 library instead: a whole tokenizer (`refusal` names the part) or single documents (an added token in the
-text). Counts and ids are those of `corpus.tokenizer.TextTokenizer` in every case.
+text with conditions of its own). Counts and ids are those of `corpus.tokenizer.TextTokenizer` in every case.
 
 Source: Sennrich et al. 2016, arXiv:1508.07909 (BPE); Radford et al. 2019 (bytes as the alphabet).
 Differs: nothing in the result.
@@ -26,9 +26,9 @@ from prill.corpus.batch import text_buffers
 from prill.corpus.tokenizer import PIECE_CHARACTERS, TextTokenizer, load_tokenizer, text_pieces
 from prill.features._bpe_kernel import INLINE_IDS, LONG_BYTES, count_tokens
 from prill.features._pretoken_classes import changed_by
-from prill.features._pretoken_kernel import mark_changed, mark_phrases
+from prill.features._pretoken_kernel import cut_at_phrases, mark_changed, mark_phrases
 from prill.features._pretoken_regex import Refused
-from prill.features._token_program import TokenProgram, read_program
+from prill.features._token_program import Phrases, TokenProgram, read_program
 
 __all__ = ["TokenCounter", "Tokens"]
 
@@ -121,16 +121,48 @@ class TokenCounter:
         program, by_library = self._program, np.ones(len(texts), np.bool_)
         counts, ids = np.zeros(len(texts), np.int64), np.empty(0, np.uint32)
         if program is not None:
-            by_library = _with_phrases(program, texts)
-            ready = self._normalised(program, texts, by_library)
+            changes = _changed(program, texts)
+            by_library = _with(program.phrases, texts)
+            is_cut = by_library & ~changes if _can_cut(program) else np.zeros(len(texts), np.bool_)
+            is_cut &= ~_with(program.special, texts) if is_cut.any() else True
+            by_library &= ~is_cut
+            ready = self._normalised(program, texts, changes, by_library)
             ready = _with_spaces(ready) if program.adds_space else ready
             offsets, data = _buffers(ready)
             ids = np.empty(int(offsets[-1] - offsets[0]) + INLINE_IDS if wants_ids else 0, np.uint32)
-            self._kernel(program, offsets, data, by_library, counts, ids)
-            ids = ids[: int(counts.sum())].copy() if wants_ids else ids  # the room is a token a byte
+            if is_cut.any():
+                counts, ids = self._segments(program, offsets, data, is_cut, by_library, ids)
+            else:
+                self._kernel(program, offsets, data, by_library, counts, ids)
+                ids = ids[: int(counts.sum())].copy() if wants_ids else ids  # the room is a token a byte
         if by_library.any():
             counts, ids = self._by_library(texts, by_library, counts, ids, wants_ids=wants_ids)
         return counts, ids, by_library
+
+    def _segments(
+        self,
+        program: TokenProgram,
+        offsets: NDArray[np.int64],
+        data: NDArray[np.uint8],
+        is_cut: NDArray[np.bool_],
+        by_library: NDArray[np.bool_],
+        ids: NDArray[np.uint32],
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
+        """Counts and ids of documents with added tokens: each is one token, the text between them its own."""
+        stops, kinds, owners = _cut(program, offsets, data, is_cut)
+        skip = by_library[owners] | (kinds >= 0)
+        counts = np.zeros(len(owners), np.int64)
+        bounds = np.concatenate([offsets[:1], stops])
+        bounds.setflags(write=False)  # as the offsets of texts are: one type, one compilation
+        self._kernel(program, bounds, data, skip, counts, ids)
+        is_phrase = kinds >= 0
+        if len(ids) and program.phrases is not None:
+            places = np.cumsum(counts)[is_phrase]
+            ids = np.insert(ids[: int(counts.sum())], places, program.phrases.ids[kinds[is_phrase]])
+        counts[is_phrase] = 1
+        totals = np.zeros(len(is_cut), np.int64)
+        np.add.at(totals, owners, counts)
+        return totals, ids
 
     def _kernel(
         self,
@@ -182,21 +214,19 @@ class TokenCounter:
         return found
 
     def _normalised(
-        self, program: TokenProgram, texts: pa.LargeStringArray, by_library: NDArray[np.bool_]
+        self,
+        program: TokenProgram,
+        texts: pa.LargeStringArray,
+        changes: NDArray[np.bool_],
+        by_library: NDArray[np.bool_],
     ) -> pa.LargeStringArray:
         """The texts as the library's normaliser leaves them; marks those in which an added token appears."""
-        if program.forms == ():
-            return texts
-        rows = np.arange(len(texts))
-        if program.forms is not None:
-            changes = np.zeros(len(texts), np.bool_)
-            mark_changed(*_buffers(texts), changed_by(program.forms), changes)
-            rows = np.flatnonzero(changes)
+        rows = np.flatnonzero(changes)
         if not len(rows):
             return texts
         after = [self.library.normalise(text) for text in texts.take(pa.array(rows)).to_pylist()]
         new = pa.array(after, pa.large_string())
-        by_library[rows] |= _with_phrases(program, new)
+        by_library[rows] |= _with(program.phrases, new)
         places = np.arange(len(texts))
         places[rows] = len(texts) + np.arange(len(rows))
         return pa.concat_arrays([texts, new]).take(pa.array(places))
@@ -275,10 +305,36 @@ def _cut_long(texts: pa.LargeStringArray) -> tuple[pa.LargeStringArray, NDArray[
     return pa.concat_arrays(parts), np.concatenate(owners)
 
 
-def _with_phrases(program: TokenProgram, texts: pa.LargeStringArray) -> NDArray[np.bool_]:
-    """Documents that hold an added token which the library would read out of the text."""
+def _changed(program: TokenProgram, texts: pa.LargeStringArray) -> NDArray[np.bool_]:
+    """Documents that the normaliser may change."""
     found = np.zeros(len(texts), np.bool_)
-    if program.phrases is not None:
-        phrases = program.phrases
+    if program.forms is None:
+        found[:] = True
+    elif program.forms:
+        mark_changed(*_buffers(texts), changed_by(program.forms), found)
+    return found
+
+
+def _with(phrases: Phrases | None, texts: pa.LargeStringArray) -> NDArray[np.bool_]:
+    """Documents that hold one of the added tokens."""
+    found = np.zeros(len(texts), np.bool_)
+    if phrases is not None:
         mark_phrases(*_buffers(texts), phrases.pairs, phrases.data, phrases.offsets, found)
     return found
+
+
+def _can_cut(program: TokenProgram) -> bool:
+    return program.phrases is not None and len(program.phrases.ids) > 0
+
+
+def _cut(
+    program: TokenProgram, offsets: NDArray[np.int64], data: NDArray[np.uint8], is_cut: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Ends of all segments, their added token or -1, and their documents."""
+    phrases = program.phrases
+    assert phrases is not None
+    given = (offsets, data, is_cut, phrases.pairs, phrases.data, phrases.offsets)
+    n = cut_at_phrases(*given, *(np.empty(0, np.int64) for _ in range(3)))
+    stops, kinds, owners = (np.empty(n, np.int64) for _ in range(3))
+    cut_at_phrases(*given, stops, kinds, owners)
+    return stops, kinds, owners
