@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from prill import __version__
 from prill.audit.statistics import CorpusFacts, FactsPlan
 from prill.audit.top_ngrams import TopSpec, top_repeats
 from prill.corpus.columns import read_columns
+from prill.corpus.corpus import Corpus
 from prill.features.keyed import derive_seed
 from prill.pipeline.corpus_examples import (
     Chosen,
@@ -24,7 +26,7 @@ from prill.pipeline.corpus_examples import (
 )
 from prill.pipeline.corpus_found import concept_reports, copies, personal, tasks
 from prill.pipeline.findings import lineage_step
-from prill.pipeline.preparation import NOTHING_LEFT, Preparation
+from prill.pipeline.preparation import NOTHING_LEFT, Preparation, prepared_spec
 from prill.pipeline.walk import ShardWalk
 from prill.prepare.verdict import ReasonCount
 from prill.recipe import PrepareRecipe
@@ -46,6 +48,22 @@ _CATEGORIES = {  # column by title, of whichever judge has it
     "script": "script",
     "year": "year",
     "domain": "url_domain",
+}
+
+
+_STAGES = {  # what readers call the parts
+    "read": "reading",
+    "urls": "URLs",
+    "pii": "personal data",
+    "contamination": "benchmark items",
+    "exact": "exact copies",
+    "url": "same URL",
+    "near": "near copies",
+    "lines": "repeated lines",
+    "substring": "repeated passages",
+    "semantic": "same sense",
+    "refine": "cleaning programs",
+    "token_counts": "tokens",
 }
 
 
@@ -85,11 +103,7 @@ def corpus_report(found: CorpusFindings) -> page.CorpusReport:
         n_bytes_cut=kept["n_bytes_cut"],
         n_bytes_put=kept["n_bytes_put"],
         n_documents_edited=kept["n_edited"],
-        lengths=tuple(
-            histogram
-            for unit in before.lengths
-            if (histogram := length_histogram(before.lengths[unit], after.lengths[unit], unit=unit))
-        ),
+        lengths=tuple(_lengths(before, after)),
         breakdowns=tuple(
             breakdown_of(title, before, after, is_ordered=title == "year") for title in before.categories
         ),
@@ -130,18 +144,32 @@ def _rules(
 ) -> list[page.RuleOutcome]:
     done = found.done
     counts = {count.reason: count for count in done.account()}
-    stages: dict[str, str] = {}
-    for judged in done.judged:
-        stages |= dict.fromkeys(judged.judge.drops(judged.table(0).slice(0, 0)), judged.judge.name)
-    stages[NOTHING_LEFT] = "edits"
+    stages = _stages(done)
+    grouped = {_STAGES.get(name, name) for name in done.grouped}
     left, outcomes = done.read.record.counts["n_documents"], []
     n_judged: dict[str, int | None] = {}
     for reason, count in counts.items():
-        stage = stages.get(reason, "read")
-        n_judged.setdefault(stage, left if stage in done.grouped else None)
+        stage = stages.get(reason, _STAGES["read"])
+        n_judged.setdefault(stage, left if stage in grouped else None)
         left -= count.first
         outcomes.append(_rule(count, stage, n_judged[stage], chosen, examples))
     return outcomes
+
+
+def _stages(done: Preparation) -> dict[str, str]:
+    """Which part of the preparation each reason belongs to, in words; quality rules by their family."""
+    stages: dict[str, str] = {}
+    for judged in done.judged:
+        name = judged.judge.name
+        reasons = list(judged.judge.drops(judged.table(0).slice(0, 0)))
+        families = [reason.partition(":")[0] for reason in reasons]
+        runs = [family for family, _ in groupby(families)]
+        if name == "rules" and len(set(runs)) == len(runs):
+            stages |= dict(zip(reasons, families, strict=True))
+        else:
+            stages |= dict.fromkeys(reasons, _STAGES.get(name, name))
+    stages[NOTHING_LEFT] = "edits"
+    return stages
 
 
 def _rule(
@@ -205,6 +233,12 @@ def _facts(found: CorpusFindings) -> tuple[CorpusFacts, CorpusFacts]:
     return before, after
 
 
+def _lengths(before: CorpusFacts, after: CorpusFacts) -> list[page.Histogram]:
+    units = before.lengths
+    drawn = [length_histogram(units[u], after.lengths[u], unit=f"{u} a document") for u in units]
+    return [histogram for histogram in drawn if histogram is not None]
+
+
 def _table(
     found: CorpusFindings, names: Sequence[str], columns: Mapping[str, tuple[int, str]], shard: int
 ) -> pa.Table:
@@ -220,10 +254,11 @@ def _table(
 
 def _repeats(found: CorpusFindings, n_bytes: int) -> tuple[page.RepeatList, ...]:
     walk, spec = found.walk, TopSpec()
+    if not found.done.prepared.record.counts["n_documents"]:
+        return ()
     before = top_repeats(walk.corpus, walk.engine, spec=spec, n_bytes=n_bytes)
-    after = top_repeats(
-        walk.corpus, walk.engine, spec=spec, n_bytes=n_bytes, is_counted=found.kept, also=before
-    )
+    left = Corpus.open(prepared_spec(walk.run.path, walk.corpus.spec))
+    after = top_repeats(left, walk.engine, spec=spec, n_bytes=n_bytes, also=before)
     return repeat_lists(before, after)
 
 

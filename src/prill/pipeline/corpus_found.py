@@ -2,55 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from prill.audit.concepts import ConceptCounts, ConceptIndex, count_concepts, likely_concepts
-from prill.audit.copies import exact_copies
+from prill.audit.copies import CopyFacts, exact_copies, grouped_copies
 from prill.corpus.columns import read_columns
 from prill.corpus.corpus import Corpus
 from prill.engine import Engine
 from prill.features.keyed import derive_seed, keyed_uniform
 from prill.pipeline.corpus_examples import read_texts
-from prill.pipeline.preparation import Judged, Preparation
+from prill.pipeline.preparation import Preparation
 from prill.prepare.contamination.error_rates import ErrorRates, Rate, estimate_errors
 from prill.prepare.contamination.measure import Contamination
 from prill.prepare.contamination.report import ItemsReport, merged_reports
 from prill.prepare.pii import Pii
 from prill.prepare.spans import Spans
 from prill.report import corpus_model as page
-from prill.report.corpus_evidence import concept_report, exact_copy_report, size_counts
+from prill.report.corpus_evidence import concept_report, copy_report, exact_copy_report
 from prill.report.model import Fact
 
 __all__ = ["concept_reports", "copies", "personal", "tasks"]
 
-N_LARGEST = 10
 N_TRIED = 200  # documents that error rates are measured on
 N_CONCEPTS = 1_000
 
+_AMONG = "Among the documents that nothing before had dropped."
 _GROUPED = {"near": "Near copies", "url_copy": "Documents of one URL"}
 _REPEATED = {"lines": ("Repeated lines", "lines"), "substring": ("Repeated passages", "passages")}
 
 
 def copies(corpus: Corpus, done: Preparation) -> list[page.DuplicateReport]:
     """Copies of every kind that was looked for, exact ones among all documents first."""
-    facts = exact_copies(list(done.read.parts))
-    texts = read_texts(corpus, [(cluster.shard, cluster.row) for cluster in facts.largest])
-    places = {shard.index: shard.path for shard in corpus.shards}
-    found = [exact_copy_report(facts, {place: text for place, (text, _, _) in texts.items()}, places)]
+    found = [
+        _copies(corpus, "Exact copies", exact_copies(list(done.read.parts), is_counted=_with_text(done)))
+    ]
     for judged in done.judged:
         names = {info.name for info in judged.judge.columns}
         for prefix, title in _GROUPED.items():
             if f"{prefix}_size" in names:
-                found.append(_clusters(corpus, done, judged, prefix, title))
-        counts = done.grouped.get(judged.judge.name, {})
+                facts = grouped_copies(judged.parts, list(done.read.parts), prefix)
+                found.append(_copies(corpus, title, facts))
         if judged.judge.name in _REPEATED:
             title, what = _REPEATED[judged.judge.name]
+            counts = done.grouped[judged.judge.name]
             found.append(
                 page.DuplicateReport(
                     title=title,
@@ -58,50 +57,29 @@ def copies(corpus: Corpus, done: Preparation) -> list[page.DuplicateReport]:
                     n_clusters=int(counts.get("n_different", counts["n_repeated"])),
                     n_copies=int(counts["n_repeated"]),
                     n_bytes=int(counts["n_repeated_bytes"]),
-                    note="Among the documents that nothing before had dropped.",
+                    note=_AMONG,
                 )
             )
     return found
 
 
-def _clusters(
-    corpus: Corpus, done: Preparation, judged: Judged, prefix: str, title: str
-) -> page.DuplicateReport:
-    n_copies = n_bytes = 0
-    sizes: dict[int, int] = {}
-    largest: list[tuple[int, int, int, int]] = []
-    for shard, part in enumerate(judged.parts):
-        table = read_columns(part, [f"{prefix}_size", f"{prefix}_keep"])
-        size = np.asarray(pc.fill_null(table[f"{prefix}_size"], 1), np.int64)
-        is_kept = np.asarray(pc.fill_null(table[f"{prefix}_keep"], True), bool)
-        n_document_bytes = read_columns(done.read.parts[shard], ["n_bytes"])["n_bytes"].to_numpy()
-        n_copies += int((~is_kept).sum())
-        n_bytes += int(n_document_bytes[~is_kept].sum())
-        heads = np.flatnonzero(is_kept & (size > 1))
-        for value, count in zip(*np.unique(size[heads], return_counts=True), strict=True):
-            sizes[int(value)] = sizes.get(int(value), 0) + int(count)
-        few = heads[np.lexsort((heads, -size[heads]))][:N_LARGEST]
-        largest += [(-int(size[row]), shard, int(row), int(n_document_bytes[row])) for row in few]
-    largest = sorted(largest)[:N_LARGEST]
-    texts = read_texts(corpus, [(shard, row) for _, shard, row, _ in largest])
-    return page.DuplicateReport(
-        title=title,
-        what="documents",
-        n_clusters=sum(sizes.values()),
-        n_copies=n_copies,
-        n_bytes=n_bytes,
-        sizes=size_counts(sizes.items()),
-        largest=tuple(
-            page.Cluster(
-                n_documents=-size,
-                n_bytes=n,
-                text=texts[shard, row][0][:1_000],
-                place=f"{corpus.shards[shard].path}, row {row}",
-            )
-            for size, shard, row, n in largest
-        ),
-        note="Among the documents that nothing before had dropped.",
-    )
+def _copies(corpus: Corpus, title: str, facts: CopyFacts) -> page.DuplicateReport:
+    found = read_texts(corpus, [(cluster.shard, cluster.row) for cluster in facts.largest])
+    texts = {place: text for place, (text, _, _) in found.items()}
+    places = {shard.index: shard.path for shard in corpus.shards}
+    if title == "Exact copies":
+        return exact_copy_report(facts, texts, places)
+    return copy_report(title, facts, texts, places, note=_AMONG)
+
+
+def _with_text(done: Preparation) -> Callable[[int], NDArray[np.bool_]]:
+    """Which documents of a shard have any text, so that bad records are no copies of one another."""
+
+    def has_text(shard: int) -> NDArray[np.bool_]:
+        n_bytes = read_columns(done.read.parts[shard], ["n_bytes"])["n_bytes"].to_numpy()
+        return np.asarray(n_bytes > 0)
+
+    return has_text
 
 
 def personal(done: Preparation) -> list[page.Found]:
