@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from prill.features._c4_phrases_kernel import CURLY, JAVASCRIPT, LOREM, POLICY, find_phrases
 from prill.features._citations_kernel import may_cite, without_citations
 from prill.features._classes_kernel import ROOM, inside
-from prill.features._jit import inlined, kernel, trailing_zeros
+from prill.features._jit import inlined, kernel, set_bits, trailing_zeros
 from prill.features._lines_kernel import find_breaks, split_lines, strip
-from prill.features._vector_kernel import STEP, terminal_flags
+from prill.features._vector_kernel import STEP, space_flags, terminal_flags
 
 __all__ = ["C4_COUNTS", "C4_KINDS", "judge_lines"]
 
@@ -52,12 +52,12 @@ _NEWLINE, _DOT = 10, 0x2E
 
 @inlined
 def _count_words(classes: NDArray[np.uint8], start: int, stop: int, enough: int) -> int:
-    """Words that white space parts, at most `enough` of them."""
-    n, in_word = 0, False
-    for i in range(start, stop):
-        is_space = (classes[i] & _SPACE) != 0
-        n += int(not is_space and not in_word)
-        in_word = not is_space
+    """Words that white space parts, all of them or at least `enough`."""
+    n, last = 0, np.uint64(1)
+    for base in range(start, stop, STEP):
+        spaces = space_flags(classes, base) | ~inside(base, stop)
+        n += set_bits(~spaces & ((spaces << np.uint64(1)) | last))
+        last = spaces >> np.uint64(63)
         if n >= enough:
             break
     return n

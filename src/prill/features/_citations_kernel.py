@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from prill.features._classes_kernel import decode
-from prill.features._jit import inlined
+from prill.features._classes_kernel import decode, inside
+from prill.features._jit import inlined, trailing_zeros
+from prill.features._vector_kernel import STEP, bracket_mask
 
 __all__ = ["citation_words", "may_cite", "without_citations"]
 
@@ -27,11 +28,12 @@ def citation_words() -> NDArray[np.uint8]:
 def may_cite(data: NDArray[np.uint8], start: int, stop: int) -> bool:
     """Whether a bracket closes behind a digit, a bracket, or the last letter of a word that is cited."""
     found = False
-    for i in range(start + 1, stop):
-        if data[i] == _RIGHT:
-            before = data[i - 1]
-            found |= before >= 0x80 or 0x30 <= before <= 0x39 or before in (_LEFT, _RIGHT)
-            found |= before in (0x74, 0x64)
+    for base in range(start, stop, STEP):
+        brackets = bracket_mask(data, base) & inside(base, stop)
+        while brackets != 0:
+            before = data[max(base + trailing_zeros(brackets) - 1, start)]
+            brackets &= brackets - np.uint64(1)
+            found |= before >= 0x80 or 0x30 <= before <= 0x39 or before in (_LEFT, _RIGHT, 0x64, 0x74)
     return found
 
 

@@ -21,6 +21,7 @@ from prill.features._jit import inlined, set_bits, trailing_zeros
 
 __all__ = [
     "STEP",
+    "bracket_mask",
     "break_flags",
     "class_block",
     "mark_mask",
@@ -229,6 +230,7 @@ space_flags: Any = intrinsic(_mask_of(_flags(0x40)))
 terminal_flags: Any = intrinsic(_mask_of(_flags(0x08)))
 break_flags: Any = intrinsic(_mask_of(_flags(0x04)))
 class_block: Any = intrinsic(_class_block)
+bracket_mask: Any = intrinsic(_mask_of(_any_of(b"]")))
 mark_mask: Any = intrinsic(_mask_of(_any_of(b"#.\xe2")))
 phrase_mask: Any = intrinsic(_mask_of(_any_of(b"{jJvVmMkK\xe2")))
 put_positions: Any = intrinsic(_compress) if _can_compress() else _put_eights

@@ -133,13 +133,13 @@ def count_words(text: ClassedText, words: Words, stop_words: Sequence[str]) -> C
         `n_alphabetic_words`, with a letter; `n_stop_words`, and `n_stop_words_distinct`; `n_symbol_words`,
         with "#" or the character of three dots; `word_characters`; `median_word_length_doubled` (lengths
         beyond 1023 count as 1023). For n = 2..4 `top_{n}_gram_count` and `top_{n}_gram_characters` of the
-        most frequent n-gram, the earliest of several, characters without the spaces between words. For n = 5..10
-        `repeated_{n}_gram_characters`: read from left to right, an n-gram met before adds its characters and
-        skips its words; `shared_{n}_gram_characters`: of all n-grams that occur twice, each time they do;
-        `all_{n}_gram_characters`: of all n-grams. N-grams are looked for in the first 2^20 words.
+        most frequent n-gram, the earliest of several, characters without the spaces between words. For
+        n = 5..10 `repeated_{n}_gram_characters`: read from left to right, an n-gram met before adds its
+        characters and skips its words; `shared_{n}_gram_characters`: of all n-grams that occur twice, each
+        time they do; `all_{n}_gram_characters`: of all n-grams. The first 2^20 words are looked at.
     Source: Rae et al. 2021, arXiv:2112.11446, table A1; `repeated` and `top` as in datatrove, `shared` and
-    `all` as in Dolma (Soldaini et al. 2024, arXiv:2402.00159). Differs: two n-grams are equal when their words
-    are; datatrove's repeated n-grams are equal when their characters are, wherever words end.
+    `all` as in Dolma (Soldaini et al. 2024, arXiv:2402.00159). Differs: two n-grams are equal when their
+    words are; datatrove's repeated n-grams are equal when their characters are, wherever words end.
     """
     from prill.features._statistics_kernel import WORD_COUNTS
     from prill.features._statistics_kernel import count_words as kernel
@@ -325,7 +325,7 @@ def _stop_table(stop_words: tuple[str, ...]) -> NDArray[np.uint64]:
     data = np.frombuffer(b"".join(encoded) + bytes(8), dtype=np.uint8)
     hashes = np.empty(len(encoded), dtype=np.uint64)
     hash_tokens(data, ends[:-1], ends[1:], hashes)
-    table = np.zeros(1 << max(4, (4 * len(encoded)).bit_length()), dtype=np.uint64)
+    table = np.zeros(1 << max(4, (32 * len(encoded)).bit_length()), dtype=np.uint64)
     for h in hashes.tolist():
         slot = h % table.shape[0]
         while table[slot]:

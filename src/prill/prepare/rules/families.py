@@ -120,7 +120,7 @@ class C4Spec(_Family):
     )
     policies_removed: bool = Field(
         True,
-        description="Whether a line goes that speaks of terms of use, cookies or privacy policies (measured).",
+        description="Whether a line goes that speaks of terms of use, cookies or privacy (measured).",
     )
     drops_lorem_ipsum: bool = Field(
         True, description='Whether a page goes of which a line left says "lorem ipsum".'
