@@ -149,14 +149,16 @@ def _all_tasks(rows: Sequence[page.TaskOverlap], rates: ErrorRates | None) -> pa
 
 
 def _share_of_all(rates: Sequence[Rate]) -> float | None:
-    whole = [rate for rate in rates if rate.length == "all"]
-    return whole[0].share.estimate if whole else None
+    """The share over all lengths; those that the rule does not act upon are told apart, by `rates`."""
+    tried = [rate.share for rate in rates if not rate.length.startswith("below")]
+    n = sum(share.n for share in tried)
+    return sum(share.k for share in tried) / n if n else None
 
 
 def _fact(what: str, rate: Rate) -> Fact:
     share = rate.share
     value = f"{share.estimate or 0:.3f} ({share.low:.3f} to {share.high:.3f}), {share.n:,} tried"
-    return Fact(label=f"{what}, {rate.length}", value=value)
+    return Fact(label=f"{what}, items of {rate.length} words", value=value)
 
 
 def _sample(corpus: Corpus, done: Preparation, seed: int) -> list[str]:
