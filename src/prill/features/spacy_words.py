@@ -60,7 +60,7 @@ def _split_batch(
     starts: NDArray[np.uint32],
     ends: NDArray[np.uint32],
 ) -> None:
-    n = 0
+    n = int(tokens_D1[0])  # 0, but no constant: for a constant, numba would compile all parts once more
     for d in range(len(offsets_D1) - 1):
         n = split_document(data, offsets_D1[d], offsets_D1[d + 1], classes, strings, starts, ends, n)
         tokens_D1[d + 1] = n
