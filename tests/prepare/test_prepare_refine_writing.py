@@ -10,6 +10,7 @@ from typing import Any
 from prill.prepare.refine.programs import Written, read_programs
 from prill.prepare.refine.writing import ProgramWriter, write_programs
 from prill.prepare.rewrite.answers import Answers, Budget
+from prill.prepare.rewrite.asking import Asker
 from prill.prepare.rewrite.endpoint import Answer, EndpointSpec
 
 SPEC = EndpointSpec(base_url="http://localhost/v1", model="refiner", max_answer_tokens=10)
@@ -38,10 +39,8 @@ def lengths(lines: Sequence[str]) -> list[int]:
 
 
 def writer(folder: Path, refiner: Any, budget: Budget) -> ProgramWriter:
-    answers = Answers(folder / "answers.jsonl")
-    return ProgramWriter(
-        document=refiner, chunk=refiner, answers=answers, budget=budget, count=lengths, chunk_tokens=14
-    )
+    ask = Asker(endpoint=refiner, answers=Answers(folder / "answers.jsonl"), budget=budget)
+    return ProgramWriter(document=ask, chunk=ask, count=lengths, chunk_tokens=14)
 
 
 def test_programs_are_joined_kept_and_resumed(tmp_path: Path) -> None:

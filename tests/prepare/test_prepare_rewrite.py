@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from prill.errors import DataError, RecipeError, ResourceError
 from prill.prepare.rewrite.answers import Answers, answer_key
+from prill.prepare.rewrite.asking import Asker
 from prill.prepare.rewrite.checks import (
     format_problem,
     is_balanced,
@@ -30,6 +31,7 @@ from prill.prepare.rewrite.review import (
     cohen_kappa,
     draw_sample,
     read_mark,
+    review_documents,
     review_sheet,
     source_verdicts,
 )
@@ -282,6 +284,19 @@ def test_agreement_by_hand_and_on_planted_documents() -> None:
 @pytest.mark.parametrize("answer", ["", "verdict: accept", "I accept", "verdict: accept\nverdict: reject"])
 def test_an_answer_without_all_marks_is_no_review(answer: str) -> None:
     assert read_mark(answer) is None
+
+
+def test_the_model_reviews_documents_within_its_budget(server: Server, tmp_path: Path) -> None:
+    marks = "\n".join(f"{name}: yes" for name, _ in CRITERIA) + "\nverdict: accept"
+    answer = json.dumps({"choices": [{"message": {"content": marks}}]})
+    server.script = [(200, {}, answer)]
+    ask = Asker.of(server.spec(), tmp_path, max_requests=2)
+    first, echoed, left = review_documents(["a text", "verdict: accept", "another"], ask)
+    assert first is not None
+    assert first.accepts
+    assert all(first.criteria.values())
+    assert (echoed, left) == (None, None)
+    assert len(server.requests) == 2
 
 
 def test_sources_are_judged_by_their_defect_rate_and_sheets_hold_no_formulas() -> None:

@@ -17,15 +17,14 @@ from typing import Final
 import orjson
 
 from prill.prepare.refine.chunks import CHUNK_TOKENS, chunk_prompts
-from prill.prepare.rewrite.answers import Answers, Budget, BudgetSpent, answer_key
-from prill.prepare.rewrite.endpoint import Endpoint
+from prill.prepare.rewrite.answers import BudgetSpent
+from prill.prepare.rewrite.asking import Asker
 from prill.run.atomic import atomic_write
 
 __all__ = ["ProgramWriter", "write_programs"]
 
 _SYSTEM: Final = "You are a helpful, respectful and honest assistant."
 _DOCUMENT_CHARACTERS: Final = 8_000
-_CHARACTERS_PER_TOKEN: Final = 2  # a cautious guess for the budget
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +32,12 @@ class ProgramWriter:
     """Asks for the programs of documents.
 
     Args:
-        document, chunk: the refiners that judge documents and write line programs; None leaves a stage out.
+        document, chunk: ask the refiners that judge documents and write line programs; None leaves one out.
         count: tokens of each of some strings, by which chunks are filled.
     """
 
-    document: Endpoint | None
-    chunk: Endpoint | None
-    answers: Answers
-    budget: Budget
+    document: Asker | None
+    chunk: Asker | None
     count: Callable[[Sequence[str]], Sequence[int]]
     chunk_tokens: int = CHUNK_TOKENS
 
@@ -53,25 +50,15 @@ class ProgramWriter:
         """
         said = None
         if self.document is not None:
-            said = self._ask(self.document, text[:_DOCUMENT_CHARACTERS], "refine-document")
+            beginning = text[:_DOCUMENT_CHARACTERS]
+            said = self.document(beginning, prompt_id="refine-document", system=_SYSTEM).text
             if "drop_doc" in said:
                 return said, None
         if self.chunk is None:
             return said, None
         chunks = chunk_prompts(text, self.count, chunk_tokens=self.chunk_tokens)
-        return said, "\n".join(self._ask(self.chunk, chunk, "refine-chunk") for chunk in chunks)
-
-    def _ask(self, endpoint: Endpoint, message: str, prompt_id: str) -> str:
-        key = answer_key(message, prompt_id, endpoint.spec.model)
-        known = self.answers.get(key)
-        if known is not None:
-            return known.text
-        most = len(message) // _CHARACTERS_PER_TOKEN + endpoint.spec.max_answer_tokens
-        self.budget.reserve(most)
-        answer = endpoint.ask(_SYSTEM, message)
-        self.budget.settle(most, answer.tokens_in + answer.tokens_out or most)
-        self.answers.add(key, answer)
-        return answer.text
+        programs = [self.chunk(chunk, prompt_id="refine-chunk", system=_SYSTEM).text for chunk in chunks]
+        return said, "\n".join(programs)
 
 
 def write_programs(path: Path, texts: Sequence[str], hashes: Sequence[str], writer: ProgramWriter) -> int:

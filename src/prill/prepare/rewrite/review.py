@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from prill.errors import DataError
 from prill.features.keyed import keyed_uniform
-from prill.prepare.rewrite.prompts import CRITERIA
+from prill.prepare.rewrite.answers import BudgetSpent
+from prill.prepare.rewrite.asking import Asker
+from prill.prepare.rewrite.prompts import CRITERIA, pints
 
 __all__ = [
     "Mark",
@@ -24,6 +26,7 @@ __all__ = [
     "cohen_kappa",
     "draw_sample",
     "read_mark",
+    "review_documents",
     "review_sheet",
     "source_verdicts",
 ]
@@ -95,6 +98,24 @@ def read_mark(answer: str) -> Mark | None:
     if not is_whole or not set(said.values()) <= {"yes", "no"}:
         return None
     return Mark(criteria={name: value == "yes" for name, value in said.items()}, accepts=verdict == "accept")
+
+
+def review_documents(texts: Sequence[str], ask: Asker) -> list[Mark | None]:
+    """The model's review of each document; None where it is no review, or where the budget did not suffice.
+
+    Raises:
+        PrillError: as `Endpoint.ask` does; reviews until then are kept.
+    """
+    prompt = pints()
+    found: list[Mark | None] = []
+    for text in texts:
+        try:
+            answer = ask(prompt.message(text), prompt_id=prompt.id, system=prompt.system)
+        except BudgetSpent:
+            found.append(None)
+        else:
+            found.append(read_mark(answer.text))
+    return found
 
 
 def source_verdicts(

@@ -17,15 +17,15 @@ from typing import Final
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from prill.prepare.rewrite.answers import Answers, Budget, BudgetSpent, answer_key
+from prill.prepare.rewrite.answers import BudgetSpent
+from prill.prepare.rewrite.asking import Asker
 from prill.prepare.rewrite.checks import format_problem, names_are_consistent, out_of_vocabulary_rate
-from prill.prepare.rewrite.endpoint import Answer, Endpoint, EndpointSpec
+from prill.prepare.rewrite.endpoint import Answer, EndpointSpec
 from prill.prepare.rewrite.prompts import NAMES, Prompt
 
 __all__ = ["REWRITE_SCHEMA", "RewriteSpec", "Rewriter"]
 
 BUDGET_SPENT: Final = "the budget is spent"
-_CHARACTERS_PER_TOKEN: Final = 2  # a cautious guess for the budget; the server says what it really was
 
 REWRITE_SCHEMA: Final = pa.schema(
     [
@@ -68,9 +68,7 @@ class Rewriter:
     """
 
     spec: RewriteSpec
-    endpoint: Endpoint
-    answers: Answers
-    budget: Budget
+    ask: Asker
     prompts: Mapping[str, Prompt]
     vocabulary: frozenset[str] = frozenset()
 
@@ -90,9 +88,7 @@ class Rewriter:
         """
         return cls(
             spec=spec,
-            endpoint=Endpoint(spec=spec.endpoint),
-            answers=Answers(folder / "answers.jsonl"),
-            budget=Budget(max_requests=spec.max_requests, max_tokens=spec.max_tokens),
+            ask=Asker.of(spec.endpoint, folder, max_requests=spec.max_requests, max_tokens=spec.max_tokens),
             prompts=prompts,
             vocabulary=vocabulary,
         )
@@ -113,7 +109,7 @@ class Rewriter:
         if len(text) > self.spec.max_characters:
             return row | {"why_not": f"longer than {self.spec.max_characters} characters"}
         try:
-            answer = self._answer(text, prompt)
+            answer = self.ask(prompt.message(text), prompt_id=prompt.id, system=prompt.system)
         except BudgetSpent:
             return row | {"kept": None, "why_not": BUDGET_SPENT}
         names = frozenset(NAMES)
@@ -127,21 +123,6 @@ class Rewriter:
             "kept": problem is None,
             "why_not": problem,
         }
-
-    def _answer(self, text: str, prompt: Prompt) -> Answer:
-        key = answer_key(text, prompt.id, self.spec.endpoint.model)
-        known = self.answers.get(key)
-        if known is not None:
-            return known
-        message = prompt.message(text)
-        most = (
-            len(message) + len(prompt.system)
-        ) // _CHARACTERS_PER_TOKEN + self.spec.endpoint.max_answer_tokens
-        self.budget.reserve(most)
-        answer = self.endpoint.ask(prompt.system, message)
-        self.budget.settle(most, answer.tokens_in + answer.tokens_out or most)
-        self.answers.add(key, answer)
-        return answer
 
     def _problem(self, text: str, genre: str, answer: Answer, rate: float | None) -> str | None:
         if not answer.is_whole:
