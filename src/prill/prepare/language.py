@@ -118,7 +118,9 @@ class Language:
             info("language", "ISO 639 code of the language; und for none"),
             info("language_probability", "probability of that language"),
             ColumnInfo(
-                name="script", version=SCRIPT_VERSION, summary="ISO 15924 name of the commonest script, or null"
+                name="script",
+                version=SCRIPT_VERSION,
+                summary="ISO 15924 name of the commonest script, or null",
             ),
             ColumnInfo(
                 name="script_share", version=SCRIPT_VERSION, summary="share of that script among the letters"
