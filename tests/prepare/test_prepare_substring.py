@@ -128,3 +128,14 @@ def test_dropped_and_short_documents_take_no_part(tmp_path: Path) -> None:
         substring(), [[text, "short", text, text]], tmp_path, is_kept=lambda _: kept, memory_bytes=1
     )
     assert found.spans("substring_spans") == [[], [], [], [(0, len(text.encode()))]]
+
+
+def test_anchors_without_room_are_counted_and_not_lost() -> None:
+    from prill.features._winnow_kernel import END, find_anchors
+
+    text = np.frombuffer("".join(PIECES).encode() + bytes([END]), np.uint8)
+    some, all_ = ((np.zeros(n, np.uint64), np.zeros(n, np.int64)) for n in (3, 500))
+    n = find_anchors(text, 4, N, *all_)
+    assert find_anchors(text, 4, N, *some) == n > 3
+    assert some[1].tolist() == all_[1][:3].tolist()
+    assert np.diff(all_[1][:n]).max() <= N - 4 + 1  # one in every window

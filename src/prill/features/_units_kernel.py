@@ -215,8 +215,10 @@ def hash_units(
                     inside = _ALL >> np.uint64(STEP - n) if n > 0 else np.uint64(0)
                     if others & inside != 0:
                         break
-                    if by_code_point:
-                        spaces = space_mask(held, at - i) & inside
+                    spaces = space_mask(held, at - i) & inside
+                    if not by_code_point:
+                        seen |= spaces != inside
+                    else:
                         if spaces != _blanks(data, at) & inside:
                             break
                         letters = inside & ~spaces
@@ -236,7 +238,7 @@ def hash_units(
                         break
                 if not is_line:
                     break
-                if not by_code_point:
+                if not by_code_point and seen:
                     b = at
                 n = b - a
                 if n >= min_characters:
@@ -281,7 +283,10 @@ def hash_units(
             h, n_held, n_bytes, n_characters, in_gap = state
             if in_gap and n_bytes > 0:
                 n_held, n_bytes, n_characters = n_held - 1, n_bytes - 1, n_characters - 1
-            if n_characters >= min_characters:
+            is_unit = n_characters >= min_characters
+            if is_unit and not by_code_point:
+                is_unit = not _is_blank(data, start, end, characters)
+            if is_unit:
                 hashes[n_units] = _finish(h, held, n_held, n_bytes)
                 starts[n_units] = np.int32(start - first)
                 stops[n_units] = np.int32(i - first)

@@ -45,7 +45,7 @@ def _pieces(text: str, cut: Cut) -> list[str]:
 def normal_form(content: str, normal: Normal, *, ignore_case: bool) -> str:
     """What of a unit is compared."""
     if normal == "exact":
-        return content
+        return content if content.strip() else ""
     if normal == "words":
         content = re.sub(r"[^\w]+", " ", re.sub("[0-9]", "0", content))
     content = re.sub(r"\s+", " ", content).strip(" ")

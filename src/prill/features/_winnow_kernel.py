@@ -59,12 +59,15 @@ def find_anchors(
 ) -> int:
     """The anchors of all documents of a layout that have n bytes or more; their number.
 
+    When there is no room for all, the others are only counted.
+
     Args:
         text: as `lay_out` left it.
         k: bytes of an anchor, below n.
         n: bytes of which one anchor is chosen.
-        hashes, places: of the anchors; room for one a byte.
+        hashes, places: of the anchors, filled.
     """
+    room = hashes.shape[0]
     values, leaving = np.empty(256, np.uint64), np.empty(256, np.uint64)
     power = np.uint64(1)
     for _ in range(k):
@@ -97,11 +100,13 @@ def find_anchors(
                         for j in range(oldest + 1, first + 1):
                             if ring[j & mask] <= lowest:
                                 lowest_at, lowest = j, ring[j & mask]
-                        hashes[n_anchors], places[n_anchors] = lowest, lowest_at
+                        if n_anchors < room:
+                            hashes[n_anchors], places[n_anchors] = lowest, lowest_at
                         n_anchors += 1
                     elif h < lowest:
                         lowest_at, lowest = first, h
-                        hashes[n_anchors], places[n_anchors] = h, first
+                        if n_anchors < room:
+                            hashes[n_anchors], places[n_anchors] = h, first
                         n_anchors += 1
             i += 1
         start = i + 1

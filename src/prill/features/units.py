@@ -25,8 +25,8 @@ Cut: TypeAlias = Literal["line", "paragraph"]
 """line: between two newlines; paragraph: lines between blank lines."""
 
 Normal: TypeAlias = Literal["exact", "spaces", "words"]
-"""exact: the bytes; spaces: runs of spaces are one, none at the ends; words: only characters of words stand,
-digits are 0, and whatever is between them is one space."""
+"""exact: the bytes, of which some must be no space; spaces: runs of spaces are one, none at the ends; words:
+only characters of words stand, digits are 0, and whatever is between them is one space."""
 
 UNITS_VERSION = 1
 """Version of the units and of their hash; it changes whenever one of them changes."""

@@ -65,7 +65,7 @@ class Layout:
 
     def write(self, shard: int, *, inputs: GroupingInputs, k: int) -> int:
         """Write a shard's documents and its anchors, by hash; the number of anchors."""
-        from prill.features._winnow_kernel import find_anchors, lay_out
+        from prill.features._winnow_kernel import lay_out
 
         is_taken_D = self.is_taken(inputs, shard)
         all_hashes, all_places = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
@@ -77,10 +77,9 @@ class Layout:
                 taken = is_taken_D[batch.first_row : batch.first_row + batch.n_rows]
                 out = np.empty(int(np.diff(offsets)[taken].sum() + taken.sum()), np.uint8)
                 n = lay_out(offsets, data, taken, out, np.empty(batch.n_rows, np.int64))
-                hashes, places = np.empty(n, np.uint64), np.empty(n, np.int64)
-                n_anchors = find_anchors(out, k, self.min_bytes, hashes, places)
-                all_hashes.append(hashes[:n_anchors].copy())
-                all_places.append(places[:n_anchors] + at)
+                hashes, places = _anchors(out, k, self.min_bytes)
+                all_hashes.append(hashes)
+                all_places.append(places + at)
                 out.tofile(file)
                 at += n
         merged = np.concatenate(all_hashes)
@@ -101,3 +100,16 @@ class Layout:
             stops -= (text[stops] & 0xC0) == 0x80
         is_left = starts < stops
         return starts[is_left], stops[is_left]
+
+
+def _anchors(text: NDArray[np.uint8], k: int, n: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Hashes and places of the anchors of a layout."""
+    from prill.features._winnow_kernel import find_anchors
+
+    room = 1024 + 4 * (text.shape[0] // (n - k + 1))  # usually two for every n - k + 1 bytes
+    while True:
+        hashes, places = np.empty(room, np.uint64), np.empty(room, np.int64)
+        found = find_anchors(text, k, n, hashes, places)
+        if found <= room:
+            return hashes[:found].copy(), places[:found].copy()
+        room = found
