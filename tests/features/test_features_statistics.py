@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -121,6 +122,32 @@ def test_c4_twice_is_c4_once(document: str) -> None:
     twice = stats.judge_c4_lines(classed([left]), reading)
     assert cut(left, twice, 0) == left
     assert twice.offsets.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "x" * 300_000,
+        "a." * 60_000,
+        "\n" * 200_000,
+        "[1" * 50_000 + "]" * 50_000,
+        "[[1]]" * 40_000,
+        '."' * 90_000,
+    ],
+)
+def test_monstrous_documents_take_moments(document: str) -> None:
+    text = classed([document])
+    found = rows(stats.count_words(text, stats.split(text, "words"), STOP_WORDS))[0]
+    assert found["word_characters"] == len(document.strip())
+    assert rows(stats.count_lines(text))[0]["n_newlines"] == document.count("\n")
+    lines = stats.judge_c4_lines(text, stats.C4Reading(), keeps_text=True)
+    assert cut(document, lines, 0) == c4_lines(document[:0], stats.C4Reading())[0]
+
+
+def test_only_the_first_bytes_of_a_huge_document_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stats, "MEASURED_BYTES", 10)
+    text = classed(["short", "é" * 4 + "a" + "中" * 5, "tail"])
+    assert text.n_characters.tolist() == [5, 5, 4]  # 9 bytes: the next character would end at 12
 
 
 def test_real_text_equals_plain_python() -> None:

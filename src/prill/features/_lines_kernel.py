@@ -17,7 +17,15 @@ from prill.features._jit import inlined, kernel, load64, set_bits, trailing_zero
 from prill.features._statistics_kernel import hash_bytes
 from prill.features._vector_kernel import STEP, break_flags, mark_mask, put_positions
 
-__all__ = ["LINE_COUNTS", "count_characters", "count_lines", "find_breaks", "split_lines", "strip"]
+__all__ = [
+    "LINE_COUNTS",
+    "MAX_REPETITION_LINES",
+    "count_characters",
+    "count_lines",
+    "find_breaks",
+    "split_lines",
+    "strip",
+]
 
 LINE_COUNTS = (
     "n_hashes",
@@ -44,6 +52,9 @@ LINE_COUNTS = (
 )
 """Columns of the counts, in order; `features/statistics.py` says what each means. A "run" is a piece between
 runs of newlines."""
+
+MAX_REPETITION_LINES = 1 << 20
+"""Repeated lines and paragraphs are looked for in so many first ones, so that memory is bounded."""
 
 _CONTINUED_8 = np.uint64(0x0202020202020202)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -209,7 +220,9 @@ def _count_newline_lines(
                     second, third = third, second
                 if second > longest:
                     longest, second = second, longest
-            n_before = _meet(slots, mask, stamp, hash_bytes(data, at, b))
+            n_before = 0
+            if counts[6] < MAX_REPETITION_LINES:
+                n_before = _meet(slots, mask, stamp, hash_bytes(data, at, b))
             counts[6] += 1
             counts[11] += int(data[at] == _DASH or data[at] == _STAR)
             counts[12] += int(_ends_dotted(data, at, b))
@@ -251,7 +264,8 @@ def _count_paragraphs(text: tuple, breaks: tuple, table: tuple, counts: NDArray[
             if b < at or b >= end or data[b] != _NEWLINE or data[b + 1] != _NEWLINE:
                 continue
             counts[13] += 1
-        if b > at and _meet(slots, mask, stamp, hash_bytes(data, at, b)) > 0:
+        is_compared = b > at and counts[13] <= MAX_REPETITION_LINES
+        if is_compared and _meet(slots, mask, stamp, hash_bytes(data, at, b)) > 0:
             counts[14] += 1
             counts[15] += count_characters(classes, at, b)
         if k < n_breaks:
@@ -290,9 +304,10 @@ def count_lines(
         n_lines = split_lines(data, start, stop, breaks, n_breaks, bounds)
         counts[3] = n_lines
         counts[4], counts[5] = _count_split_lines(data, classes, start, bounds, n_lines)
-        if slots.shape[0] < 4 * (n_breaks + 1):
+        n_held = min(n_breaks, MAX_REPETITION_LINES) + 1
+        if slots.shape[0] < 4 * n_held:
             size = slots.shape[0]
-            while size < 8 * (n_breaks + 1):
+            while size < 4 * n_held:
                 size *= 2
             slots = np.zeros(size, np.uint64)
         mask = np.uint64(slots.shape[0] // 2 - 1)
