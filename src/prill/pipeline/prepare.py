@@ -19,6 +19,7 @@ from prill.pipeline.dataset import write_lineage
 from prill.pipeline.inputs import available_cores
 from prill.pipeline.place import remember_place
 from prill.pipeline.preparation import Preparation, prepare, prepared_spec
+from prill.pipeline.texts import with_texts
 from prill.pipeline.walk import ShardWalk
 from prill.prepare.spec import groupings, measures
 from prill.recipe import PrepareRecipe, Recipe, load_any_recipe
@@ -117,6 +118,7 @@ def prepare_into(folder: Path, recipe: PrepareRecipe, work: Work) -> Prepared:
 
         engine = LocalEngine(work.n_workers or available_cores(), on_retry=retried)
         walk = ShardWalk(run=run, engine=engine, progress=work.progress, corpus=corpus)
+        walk = with_texts(walk, recipe.prepare.html, recipe.prepare.repair)
         done = prepare(walk, first, second, memory_bytes=recipe.prepare.memory)
         records = [r for r in read_run(folder).records if r.step not in ("lineage", "report")]
         _write_lineage(walk, done, records)

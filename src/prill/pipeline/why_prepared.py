@@ -17,6 +17,7 @@ from prill.pipeline.measuring import ReadDocuments
 from prill.pipeline.place import recall_place
 from prill.pipeline.preparation import prepared_spec
 from prill.pipeline.prepare import of_study
+from prill.pipeline.texts import texts_spec
 from prill.prepare.measure import Judge
 from prill.prepare.spec import groupings, measures
 from prill.recipe import PrepareRecipe, load_any_recipe
@@ -59,7 +60,7 @@ def explain_prepared(run_folder: Path, document: str) -> Explained:
     recipe = load_any_recipe(recipe_path)
     if not isinstance(recipe, PrepareRecipe):
         recipe = of_study(recipe)
-    corpus = Corpus.open(recipe.corpus, recipe_path.parent)
+    corpus = _measured(run_folder, recipe, recipe_path.parent)
     shard, row, name, text = locate(corpus, document)
     judges: list[Judge] = [
         ReadDocuments(spec=recipe.corpus),
@@ -76,6 +77,13 @@ def explain_prepared(run_folder: Path, document: str) -> Explained:
         is_kept=found.is_kept,
         place=_prepared_place(stored, recipe, shard, row) if found.is_kept else "",
     )
+
+
+def _measured(run_folder: Path, recipe: PrepareRecipe, base: Path) -> Corpus:
+    """The corpus whose documents were measured: the raw one, unless its texts were rewritten first."""
+    if (run_folder / "texts").is_dir() and (recipe.prepare.html or recipe.prepare.repair):
+        return Corpus.open(texts_spec(run_folder, recipe.corpus))
+    return Corpus.open(recipe.corpus, base)
 
 
 def _prepared_place(stored: StoredRun, recipe: PrepareRecipe, shard: int, row: int) -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from prill.features.html import HtmlOptions
+from prill.features.repair import RepairOptions
 from prill.prepare.age import Age, AgeSpec
 from prill.prepare.contamination.measure import Contamination
 from prill.prepare.contamination.spec import ContaminationSpec
@@ -33,6 +35,12 @@ class PrepareSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    html: HtmlOptions | None = Field(
+        None, description="Extract the text of HTML documents first (extra `html`); null reads as it is."
+    )
+    repair: RepairOptions | None = Field(
+        None, description="Repair the Unicode of the text first: normal form, controls, line ends, mojibake."
+    )
     urls: UrlSpec | None = Field(None, description="URLs: normal form, domain, lists of unwanted ones.")
     language: LanguageSpec | None = Field(
         LanguageSpec(), description="Language and script of every document."
