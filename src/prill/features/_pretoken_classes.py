@@ -24,6 +24,7 @@ N_CODE_POINTS: Final = 0x110000
 _BLOCK: Final = 4096
 _LITERAL: Final = re.compile(r"\\x\{([0-9a-f]+)\}\Z")
 _MOST_ATOMS: Final = 60
+_MOST_CLASSES: Final = 200
 _ASSIGNED_PLANES: Final = (0, 1, 2, 3, 14)
 
 
@@ -63,8 +64,8 @@ def _matches(source: str, text: str) -> NDArray[np.bool_]:
         take_out = normalizers.Replace(Regex(f"(?:{source})+"), "")
     except Exception as error:  # the library raises nothing narrower
         raise Refused(f"a class that the library does not accept: {source}") from error
-    rest = take_out.normalize_str(text)
-    return ~np.isin(_codes(text), _codes(rest))
+    codes, rest = _codes(text), _codes(take_out.normalize_str(text))
+    return ~np.isin(codes, rest, assume_unique=True) if len(rest) else np.ones(len(codes), np.bool_)
 
 
 def _codes(text: str) -> NDArray[np.uint32]:
@@ -76,7 +77,7 @@ def _blocks() -> Iterator[tuple[int, str]]:
     for first in range(0, N_CODE_POINTS, _BLOCK):
         end = min(first + _BLOCK, 0xD800) if first < 0xE000 else first + _BLOCK
         if first < end:
-            yield first, "".join(map(chr, range(first, end)))
+            yield first, np.arange(first, end, dtype="<u4").tobytes().decode("utf-32-le")
 
 
 def probe_members(pre_tokenizer: Any) -> NDArray[np.bool_]:
@@ -135,11 +136,16 @@ def class_partition(
     """
     if len(atoms) > _MOST_ATOMS:
         raise Refused(f"a pattern of more than {_MOST_ATOMS} classes")
-    signature = np.zeros(N_CODE_POINTS, dtype=np.uint64)
-    for number, matching in enumerate(sets):
-        signature |= matching.astype(np.uint64) << np.uint64(number)
-    values, classes = np.unique(signature, return_inverse=True)
-    if len(values) > 200:
-        raise Refused("a pattern with more than 200 kinds of characters")
-    bits = (values[:, None] >> np.arange(len(sets), dtype=np.uint64)) & np.uint64(1)
-    return classes.astype(np.uint8), bits.astype(np.bool_)
+    classes = np.zeros(N_CODE_POINTS, dtype=np.uint16)
+    bits = np.zeros((1, 0), dtype=np.bool_)
+    for matching in sets:
+        fine = 2 * classes + matching
+        fine[0xD800:0xE000] = fine[0xE000]  # surrogates are in no text; they need no class of their own
+        used = np.flatnonzero(np.bincount(fine))
+        if len(used) > _MOST_CLASSES:
+            raise Refused(f"a pattern with more than {_MOST_CLASSES} kinds of characters")
+        numbers = np.zeros(int(used[-1]) + 1, dtype=np.uint16)
+        numbers[used] = np.arange(len(used))
+        classes = numbers[fine]
+        bits = np.column_stack([bits[used // 2], used % 2 == 1])
+    return classes.astype(np.uint8), bits
