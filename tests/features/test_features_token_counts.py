@@ -290,3 +290,18 @@ def test_characters_that_no_normaliser_changes_do_not_leave_the_fast_path() -> N
     changes = changed_by(("NFC",))
     assert not changes[[ord(c) for c in "a\n éüß§—東한😀"]].any()
     assert changes[[0x301, 0x212B, 0x1161, 0x0958]].all()
+
+
+def test_text_that_a_pattern_leaves_out_is_left_to_the_library(base: dict[str, Any]) -> None:
+    only_letters = _sequence(_split(r"\p{L}+", "Removed", invert=True), _byte_level())
+    counter = TokenCounter.of(content(base, "gpt2", pre_tokenizer=only_letters))
+    assert counter.refusal == ""
+    assert check(counter, counter.library, ["abc", "", "a b", "12", "éa"]) == 2
+
+
+def test_text_between_matches_is_a_word_of_its_own(base: dict[str, Any]) -> None:
+    for pattern in (r"ab|b+c", r"\p{N}{2}", r"a(?=b)|\s+(?!\S)", r"(?i:the) ?"):
+        made = content(base, "gpt2", pre_tokenizer=_sequence(_split(pattern), _byte_level()))
+        counter = TokenCounter.of(made)
+        texts = ["", "abcab", "bbbca", "xxabxx", "1 22 333 4444", "aab  a  b ", "THE the theth", "é東ab"]
+        assert check(counter, counter.library, texts) == 0
