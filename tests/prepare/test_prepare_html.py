@@ -86,11 +86,14 @@ def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "resiliparse.extract.html2text", None)
     with pytest.raises(ResourceError, match=r"prill\[html\]"):
         extract_texts(pa.array([PAGE], pa.large_string()))
+    with pytest.raises(ResourceError, match=r"prill\[html\]"):
+        Html.of(HtmlSpec())
     plain = pa.array(["no page"], pa.large_string())
     assert extract_texts(plain)[0] is plain
 
 
 def test_the_measure_tags_or_drops() -> None:
+    pytest.importorskip("resiliparse")
     batch = Batch(shard=0, first_row=0, columns={"text": pa.array(TEXTS, pa.large_string())})
     measure = Html.of(HtmlSpec(action="drop"))
     table = pa.table(measure(batch))

@@ -25,7 +25,6 @@ __all__ = [
     "REPAIR_VERSION",
     "RepairOptions",
     "find_repairs",
-    "local_repairs",
     "needed_flags",
     "repair_text",
     "repair_texts",
@@ -123,18 +122,6 @@ def repair_texts(text: pa.Array, options: RepairOptions | None = None) -> pa.Arr
     mask = pa.array(rows_D)
     repaired = [repair_text(document, options) for document in text.filter(mask).to_pylist()]
     return pc.replace_with_mask(text, mask, pa.array(repaired, pa.large_string()))
-
-
-def local_repairs(text: str, options: RepairOptions) -> list[tuple[int, int, str]]:
-    """Start and stop in characters, and kind, of what line ends and removals would change."""
-    parts = []
-    if options.line_ends:
-        parts.append(("line end", _LINE_ENDS))
-    if options.controls:
-        parts.append(("control character", _CONTROLS))
-    if options.invisible:
-        parts.append(("invisible character", _INVISIBLE))
-    return sorted((*found.span(), kind) for kind, pattern in parts for found in re.finditer(pattern, text))
 
 
 def require_ftfy() -> Any:

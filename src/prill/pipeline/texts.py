@@ -71,7 +71,8 @@ def with_texts(walk: ShardWalk, html: HtmlOptions | None, repair: RepairOptions 
     folder.mkdir(parents=True, exist_ok=True)
     settings: dict[str, Any] = {"on_bad": walk.corpus.spec.on_bad, "fields": walk.corpus.spec.fields}
     if html is not None:
-        settings["html"] = {**html.model_dump(), "extractor": extractor_state(), "version": HTML_VERSION}
+        options = html.model_dump(include=set(HtmlOptions.model_fields))
+        settings["html"] = {**options, "extractor": extractor_state(), "version": HTML_VERSION}
     if repair is not None:
         settings["repair"] = {**repair.model_dump(), "version": REPAIR_VERSION}
     walk.over_shards(

@@ -1,9 +1,7 @@
-"""HTML input: a measure that says which documents are HTML, and extraction of their text in bulk.
+"""HTML input: how pages become text, and which documents still are HTML when everything else is measured.
 
-Text must be extracted before anything else is measured, so `Html.texts` belongs to reading; the measure is
-for corpora that should hold none, and for seeing how much there is.
-
-Source: Li et al. 2024 (DCLM, arXiv:2406.11794, section 4.2): resiliparse. Differs: limits of size and depth.
+Text is extracted before anything is measured (`features.html`); what is too large or too deep for that, and
+what a page holds as text, is found here.
 
 Legend: D documents.
 """
@@ -21,7 +19,7 @@ from pydantic import Field
 
 from prill.corpus.batch import Batch
 from prill.corpus.columns import ColumnInfo
-from prill.features.html import HTML_VERSION, HtmlOptions, HtmlStatus, extract_texts, extractor_state, is_html
+from prill.features.html import HTML_VERSION, HtmlOptions, extractor_state, is_html
 from prill.prepare.measure import Drops
 from prill.prepare.spans import Edits
 
@@ -48,7 +46,12 @@ class Html:
 
     @classmethod
     def of(cls, spec: HtmlSpec) -> Html:
-        """The measure of a recipe."""
+        """The measure of a recipe.
+
+        Raises:
+            ResourceError: the extra `html` is not installed.
+        """
+        extractor_state()
         return cls(spec=spec)
 
     @property
@@ -62,22 +65,6 @@ class Html:
     @property
     def columns(self) -> Sequence[ColumnInfo]:
         return [ColumnInfo(name="is_html", version=HTML_VERSION, summary="whether the document is HTML")]
-
-    def texts(self, text: pa.Array) -> tuple[pa.Array, list[HtmlStatus]]:
-        """A column with the text of HTML documents in their place, and how each went.
-
-        Raises:
-            ResourceError: there is HTML and the extra `html` is not installed.
-        """
-        return extract_texts(text, self.spec)
-
-    def extraction(self) -> Mapping[str, Any]:
-        """All that changes extracted texts, for the record of the step that calls `texts`.
-
-        Raises:
-            ResourceError: the extra `html` is not installed.
-        """
-        return {**self.spec.model_dump(exclude={"action"}), "extractor": extractor_state()}
 
     def __call__(self, batch: Batch) -> dict[str, pa.Array | NDArray[Any]]:
         return {"is_html": is_html(batch.text)}

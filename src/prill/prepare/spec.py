@@ -6,8 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from prill.features.html import HtmlOptions
-from prill.features.repair import RepairOptions
+from prill.features.repair import RepairOptions, require_ftfy
 from prill.prepare.age import Age, AgeSpec
 from prill.prepare.contamination.measure import Contamination
 from prill.prepare.contamination.spec import ContaminationSpec
@@ -17,6 +16,7 @@ from prill.prepare.duplicates.near import NearDuplicates, NearSpec
 from prill.prepare.duplicates.semantic import SemanticDuplicates, SemanticSpec
 from prill.prepare.duplicates.substring import SubstringDuplicates, SubstringSpec
 from prill.prepare.duplicates.url import UrlCopiesSpec, UrlDuplicates
+from prill.prepare.html import Html, HtmlSpec
 from prill.prepare.language import Language, LanguageSpec
 from prill.prepare.lists import Lists, ListSpec, ListsSpec
 from prill.prepare.measure import Grouping, Measure
@@ -35,7 +35,7 @@ class PrepareSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    html: HtmlOptions | None = Field(
+    html: HtmlSpec | None = Field(
         None, description="Extract the text of HTML documents first (extra `html`); null reads as it is."
     )
     repair: RepairOptions | None = Field(
@@ -80,6 +80,10 @@ def measures(spec: PrepareSpec, base: Path) -> list[Measure]:
         PrillError: a list, an index or a package that a part needs is missing or wrong.
     """
     found: list[Measure] = []
+    if spec.repair is not None and spec.repair.mojibake:
+        require_ftfy()
+    if spec.html is not None:
+        found.append(Html.of(spec.html))
     if spec.urls is not None:
         found.append(Urls.of(spec.urls, base))
     if spec.language is not None:
