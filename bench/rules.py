@@ -41,13 +41,19 @@ def main() -> None:
     if args.job:
         print(json.dumps(JOBS[args.job](args)))
         return
-    names = [name for name in JOBS if (not args.only or name in args.only) and _python(name) is not None]
+    names = [
+        name
+        for name in JOBS
+        if name != "sample" and (not args.only or name in args.only) and _python(name) is not None
+    ]
     for peer, variable in PYTHONS.items():
         if not os.environ.get(variable):
             print(f"{peer} left out: {variable} is not set")
     results: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as scratch:
-        _write_sample(args, Path(scratch) / "sample.json")
+        _run(
+            "sample", args, scratch
+        )  # in a process of its own: children begin with their parent's peak memory
         for _ in range(args.rounds):
             for name in names:
                 results[name].append(_run(name, args, scratch))
@@ -159,6 +165,7 @@ JOBS: dict[str, Callable[[argparse.Namespace], dict[str, float]]] = {
     "prill": prill,
     "prill 2": lambda args: prill(args, n_threads=2),
     "prill all": lambda args: prill(args, presets=(*FAMILIES, "mc4", "dolma")),
+    "sample": lambda args: write_sample(args),
     "prill spacy": lambda args: prill(args, presets=("fineweb_datatrove",)),
 }
 
@@ -176,7 +183,8 @@ class _Watch:
         return {**sizes, "cpu_s": cpu_s, "wall_s": wall_s, "memory_bytes": memory}
 
 
-def _write_sample(args: argparse.Namespace, path: Path) -> None:
+def write_sample(args: argparse.Namespace) -> dict[str, float]:
+    """The peers' texts."""
     import pyarrow.parquet as pq
 
     texts = [
@@ -191,7 +199,8 @@ def _write_sample(args: argparse.Namespace, path: Path) -> None:
             break
         sample.append(text)
         n_bytes += len(text.encode())
-    path.write_text(json.dumps(sample))
+    (Path(args.scratch) / "sample.json").write_text(json.dumps(sample))
+    return {"n_bytes": n_bytes}
 
 
 def _sample(args: argparse.Namespace) -> list[str]:
@@ -208,6 +217,7 @@ def _run(name: str, args: argparse.Namespace, scratch: str) -> dict[str, float]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     python = _python(name) or sys.executable
     command = [python, __file__, "--job", name, "--scratch", scratch, "--corpus", str(args.corpus)]
+    command += ["--peer-mb", str(args.peer_mb)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stderr}")
