@@ -102,9 +102,10 @@ def _add_edits(
     shard: int,
     seed: int,
 ) -> None:
-    edits = judged.judge.edits(judged.table(shard))
-    if edits is None:
+    if judged.judge.edits(judged.nothing()) is None:
         return
+    edits = judged.judge.edits(judged.table(shard))
+    assert edits is not None
     spans = edits.spans
     rows = np.repeat(np.arange(len(kept)), np.diff(spans.offsets))
     for number, name in enumerate(spans.names):

@@ -161,7 +161,7 @@ def _stages(done: Preparation) -> dict[str, str]:
     stages: dict[str, str] = {}
     for judged in done.judged:
         name = judged.judge.name
-        reasons = list(judged.judge.drops(judged.table(0).slice(0, 0)))
+        reasons = list(judged.judge.drops(judged.nothing()))
         families = [reason.partition(":")[0] for reason in reasons]
         runs = [family for family, _ in groupby(families)]
         if name == "rules" and len(set(runs)) == len(runs):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from prill.corpus.columns import read_columns, write_columns
@@ -52,6 +53,11 @@ class Judged:
         """What the judge drops in one shard."""
         return self.judge.drops(self.table(shard))
 
+    def nothing(self) -> pa.Table:
+        """The judge's columns without a row, from the schema alone."""
+        with pq.ParquetFile(self.parts[0]) as file:
+            return file.schema_arrow.empty_table()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
@@ -73,17 +79,13 @@ class Preparation:
 
     def account(self) -> list[ReasonCount]:
         """What every reason did, those that never fired too."""
-        names = joined([_nothing(judged) for judged in self.judged])
+        names = joined([judged.judge.drops(judged.nothing()) for judged in self.judged])
         tables = [
             (read_columns(verdict), read_columns(read, ["n_bytes"])["n_bytes"].to_numpy())
             for verdict, read in zip(self.verdict.parts, self.read.parts, strict=True)
         ]
         seen = {reason: None for table, _ in tables for reason in _reasons_in(table)}
         return account(list({**dict.fromkeys(names), **seen}), tables)
-
-
-def _nothing(judged: Judged) -> Drops:
-    return judged.judge.drops(judged.table(0).slice(0, 0))
 
 
 def _reasons_in(table: pa.Table) -> list[str]:
@@ -110,17 +112,20 @@ def prepare(
     key_parts = {key.name: done for key, done in zip(keys, dones[len(first) :], strict=True)}
     read, parents = dones[0], list(dones[: len(first)])
     grouped = {}
+    kept = _Kept(walk=walk, judged=list(judged))
     for grouping in groupings:
         mine = [key_parts[grouping.keys.name]] if grouping.keys is not None else []
         done = _group(
             walk,
             grouping,
             judged=judged,
+            kept=kept,
             keys=mine,
             parents=parents,
             memory_bytes=memory_bytes,
         )
         judged.append(Judged(judge=grouping, parts=done.parts))
+        kept.also(judged[-1])
         parents.append(done)
         grouped[grouping.name] = done.record.counts
     verdict = walk.over_shards(
@@ -154,6 +159,7 @@ def _group(
     grouping: Grouping,
     *,
     judged: Sequence[Judged],
+    kept: _Kept,
     keys: Sequence[Done],
     parents: Sequence[Done],
     memory_bytes: int,
@@ -174,12 +180,11 @@ def _group(
     scratch = step.folder / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    kept = [_kept(judged, shard.index) for shard in walk.corpus.shards]
     inputs = GroupingInputs(
         corpus=walk.corpus,
         read_parts=judged[0].parts,
         key_parts=keys[0].parts if keys else (),
-        is_kept=kept.__getitem__,
+        is_kept=kept.of_all().__getitem__,
         parts=parts,
         scratch=scratch,
         engine=walk.engine,
@@ -192,11 +197,33 @@ def _group(
     return Done(record=step.finish(parts, counts), parts=parts)
 
 
-def _kept(judged: Sequence[Judged], shard: int) -> NDArray[np.bool_]:
-    """Documents that no judge so far drops; one byte a document is all that is held."""
-    drops = joined([one.reasons(shard) for one in judged])
-    dropped: NDArray[np.bool_] = np.any(np.array(list(drops.values())), axis=0)
-    return ~dropped
+@dataclass(kw_only=True)
+class _Kept:
+    """Which documents no judge so far drops: one byte a document, made when it is first asked for."""
+
+    walk: ShardWalk
+    judged: list[Judged]
+    found: list[NDArray[np.bool_]] = field(default_factory=list)
+
+    def also(self, judged: Judged) -> None:
+        """One judge more, from now on."""
+        self.judged.append(judged)
+
+    def of_all(self) -> list[NDArray[np.bool_]]:
+        """By shard, which documents are kept, bool, shape (D,)."""
+        waiting, self.judged = self.judged, []
+        if waiting:
+            shards = [shard.index for shard in self.walk.corpus.shards]
+            more = self.walk.engine.map(partial(_kept_by, waiting), shards, kind="threads", name="judge")
+            self.found = [a & b for a, b in zip(self.found, more, strict=True)] if self.found else more
+        return self.found
+
+
+def _kept_by(judged: Sequence[Judged], shard: int) -> NDArray[np.bool_]:
+    drops = list(joined([one.reasons(shard) for one in judged]).values())
+    n_documents = pq.read_metadata(judged[0].parts[shard]).num_rows
+    dropped = np.any(np.array(drops), axis=0) if drops else np.zeros(n_documents, bool)
+    return np.asarray(~dropped)
 
 
 def judge_edits(judged: Sequence[Judged], tables: Sequence[pa.Table]) -> list[Edits]:
@@ -252,7 +279,7 @@ class WritePrepared:
         index, path = item
         reasons = read_columns(self.verdict_parts[index], ["drop_reason"])["drop_reason"]
         kept = pc.is_null(reasons).to_numpy()
-        editors = [one for one in self.judged if one.judge.edits(one.table(index).slice(0, 0)) is not None]
+        editors = [one for one in self.judged if one.judge.edits(one.nothing()) is not None]
         tables = [one.table(index).combine_chunks() for one in editors]
         pieces = [self._piece(index, None, kept, editors, tables)]
         for batch in self.corpus.batches(self.corpus.shards[index], self.corpus.fields) if kept.any() else ():
