@@ -26,7 +26,11 @@ _MEANINGS: Final[dict[Family, dict[str, Meaning]]] = {
         "gopher_ellipsis_ratio": ("1", -1, "number of ellipses a word"),
         "gopher_bullet_line_share": ("1", -1, "share of lines that begin with a bullet or a dash"),
         "gopher_ellipsis_line_share": ("1", -1, "share of lines that end with an ellipsis"),
-        "gopher_alphabetic_word_share": ("1", 1, "share of words with a letter"),
+        "gopher_alphabetic_word_share": (
+            "1",
+            1,
+            "share of words (with spaCy: and symbols) with a letter",
+        ),
         "gopher_n_stop_words": ("words", 1, "different stop words"),
     },
     "gopher_repetition": {

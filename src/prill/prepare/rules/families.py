@@ -33,7 +33,7 @@ class _Family(BaseModel):
 
 
 class GopherQualitySpec(_Family):
-    """Gopher's quality rules; words made of symbols alone are not counted, lengths are in characters."""
+    """Gopher's quality rules; words made of symbols alone are no words, lengths are in characters."""
 
     source: ClassVar[str] = "Rae et al. 2021, arXiv:2112.11446, table A1"
 
@@ -45,7 +45,7 @@ class GopherQualitySpec(_Family):
     max_mean_word_length: float | None = Field(
         10, ge=0, description="A page with longer words on average goes, characters."
     )
-    max_hash_ratio: float | None = Field(0.1, ge=0, description='Most "#" a word, symbols counted as words.')
+    max_hash_ratio: float | None = Field(0.1, ge=0, description='Most "#" a word.')
     max_ellipsis_ratio: float | None = Field(0.1, ge=0, description="Most ellipses a word.")
     max_bullet_lines: float | None = Field(
         0.9, **_SHARE, description="Largest share of lines that begin with a bullet or a dash."
@@ -54,7 +54,10 @@ class GopherQualitySpec(_Family):
         0.3, **_SHARE, description="Largest share of lines that end with an ellipsis."
     )
     min_alphabetic_words: float | None = Field(
-        0.8, **_SHARE, description="Smallest share of words with a letter, symbols counted as words."
+        0.8,
+        **_SHARE,
+        description="Smallest share of words with a letter; with `words: spacy` of words and "
+        "punctuation, as datatrove counts, which is far stricter.",
     )
     min_stop_words: int | None = Field(
         2, **_COUNT, description="A page with fewer different stop words goes."

@@ -36,7 +36,7 @@ def measure(text: pa.Array, spec: RulesSpec) -> Columns:
     lines = stats.count_lines(classed, short_characters=spec.fineweb.short_line_characters)
     columns["n_lines"] = lines["n_lines"]
     if "gopher_quality" in spec.families:
-        columns |= _gopher_quality(counts, lines)
+        columns |= _gopher_quality(counts, lines, counts_symbols=spec.words == "spacy")
     if "gopher_repetition" in spec.families:
         columns |= _gopher_repetition(classed, counts, lines)
     c4 = _c4(classed, spec)
@@ -55,8 +55,10 @@ def measure(text: pa.Array, spec: RulesSpec) -> Columns:
     return columns
 
 
-def _gopher_quality(counts: Counts, lines: Counts) -> Columns:
-    n_words, n_lines = counts["n_words"], lines["n_lines"]
+def _gopher_quality(counts: Counts, lines: Counts, *, counts_symbols: bool) -> Columns:
+    """Symbols are no words, but datatrove divides by them too: to spaCy a comma is a word."""
+    n_words = counts["n_words"] if counts_symbols else counts["n_real_words"]
+    n_lines = lines["n_lines"]
     return {
         "gopher_n_words": counts["n_real_words"],
         "gopher_mean_word_length": _ratio(counts["real_word_characters"], counts["n_real_words"]),
