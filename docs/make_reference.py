@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prill.methods.registry import describe, list_methods
-from prill.recipe import json_schema
+from prill.recipe import PrepareRecipe, json_schema
 
 HERE = Path(__file__).parent
 
@@ -23,7 +23,8 @@ def recipe_page() -> str:
         "Made from the code by `make docs`. Unknown keys are refused. Paths start from the recipe's folder.",
         "Amounts may be written `500k`, `2M tokens`, `20 MB`. `prill schema` prints the same as JSON Schema.",
     ]
-    sections = {"": schema, **{name: schema["$defs"][name] for name in sorted(schema["$defs"])}}
+    models = {**schema["$defs"], "PrepareRecipe": json_schema(PrepareRecipe)}
+    sections = {"": schema, **{name: models[name] for name in sorted(models)}}
     for name, model in sections.items():
         lines += ["", f"## {name or 'Recipe'}", ""]
         lines += [model["description"].split("\n")[0], ""] if model.get("description") else []

@@ -16,6 +16,7 @@ from prill import __version__
 from prill.errors import InternalError, PrillError, ResourceError
 
 if TYPE_CHECKING:
+    from prill.pipeline.prepare import Prepared
     from prill.pipeline.publish import Outcome
 
 __all__ = ["app", "main"]
@@ -75,12 +76,11 @@ def prepare(
     """Prepare a raw corpus: measure, drop, find copies, cut; run it again after any stop and it goes on."""
     from prill.pipeline.prepare import prepare_recipe
 
-    done = prepare_recipe(
-        recipe, output=output, n_workers=workers, is_quiet=quiet, accept_changes=accept_changes
+    _finish_preparation(
+        prepare_recipe(
+            recipe, output=output, n_workers=workers, is_quiet=quiet, accept_changes=accept_changes
+        )
     )
-    typer.echo(done.summary.rstrip("\n"))
-    typer.echo(f"report: {done.folder / 'report.html'}")
-    typer.echo(f"prepared: {done.folder / 'prepared'}")
 
 
 @app.command()
@@ -134,11 +134,14 @@ def report(
     ] = False,
 ) -> None:
     """Write the report of a finished run again, or print how long its steps took."""
+    from prill.pipeline.prepare import is_preparation, rewrite_corpus_report
     from prill.pipeline.publish import timings_table
     from prill.pipeline.run import rewrite_report
 
     if timings:
         typer.echo(timings_table(run_folder))
+    elif is_preparation(run_folder):
+        _finish_preparation(rewrite_corpus_report(run_folder))
     else:
         _finish(rewrite_report(run_folder))
 
@@ -147,16 +150,20 @@ def report(
 def verify(run_folder: RunFolder = Path("run")) -> None:
     """Check every recorded file of a run against its size and hash."""
     from prill.errors import DataError
+    from prill.pipeline.prepare import PREPARATION
     from prill.run.verify import verify as verify_run
 
-    found = verify_run(run_folder)
-    if not found.is_whole:
-        raise DataError.of(found.problems)
-    typer.echo(
-        f"{run_folder}: {found.n_files:,} files of {found.n_steps} finished steps are whole "
-        f"({found.n_bytes / 1e6:,.1f} MB)"
-        + (f"; {found.n_unfinished} steps are unfinished" if found.n_unfinished else "")
-    )
+    folders = [run_folder, *(path for path in [run_folder / PREPARATION] if path.is_dir())]
+    found = {folder: verify_run(folder) for folder in folders}
+    problems = [problem for one in found.values() for problem in one.problems]
+    if problems:
+        raise DataError.of(problems)
+    for folder, one in found.items():
+        typer.echo(
+            f"{folder}: {one.n_files:,} files of {one.n_steps} finished steps are whole "
+            f"({one.n_bytes / 1e6:,.1f} MB)"
+            + (f"; {one.n_unfinished} steps are unfinished" if one.n_unfinished else "")
+        )
 
 
 @app.command()
@@ -200,6 +207,12 @@ def _options(
 
 class _State:
     is_debug = False
+
+
+def _finish_preparation(done: Prepared) -> None:
+    typer.echo(done.summary.rstrip("\n"))
+    typer.echo(f"report: {done.folder / 'report.html'}")
+    typer.echo(f"prepared: {done.folder / 'prepared'}")
 
 
 def _finish(outcome: Outcome) -> None:

@@ -17,7 +17,7 @@ from prill.errors import RecipeError
 from prill.pipeline.corpus_findings import CorpusFindings, corpus_report, without_texts
 from prill.pipeline.dataset import write_lineage
 from prill.pipeline.inputs import available_cores
-from prill.pipeline.place import remember_place
+from prill.pipeline.place import recall_place, remember_place
 from prill.pipeline.preparation import Preparation, prepare, prepared_spec
 from prill.pipeline.texts import with_texts
 from prill.pipeline.walk import ShardWalk
@@ -31,7 +31,16 @@ from prill.run.progress import Progress, choose_progress
 from prill.run.record import Record
 from prill.run.signals import stop_on_signals
 
-__all__ = ["PREPARATION", "Prepared", "Work", "of_study", "prepare_into", "prepare_recipe"]
+__all__ = [
+    "PREPARATION",
+    "Prepared",
+    "Work",
+    "is_preparation",
+    "of_study",
+    "prepare_into",
+    "prepare_recipe",
+    "rewrite_corpus_report",
+]
 
 REPORT_VERSION = 1
 
@@ -70,6 +79,33 @@ def prepare_recipe(
         with RunDirectory.open(folder, stored, accept_changes):
             remember_place(folder, path.resolve())
             return prepare_into(folder / PREPARATION, of_study(recipe), work)
+
+
+def is_preparation(run_folder: Path) -> bool:
+    """Whether the folder holds a preparation, not a whole study."""
+    return "budget" not in read_run(run_folder).recipe
+
+
+def rewrite_corpus_report(run_folder: Path) -> Prepared:
+    """Write the report of a finished preparation again; everything else is verified and kept.
+
+    Raises:
+        RecipeError: the preparation is not finished, or its recipe has changed.
+    """
+    if not read_run(run_folder).named("report"):
+        raise RecipeError(
+            "a finished preparation expected",
+            where=str(run_folder),
+            hint="finish it with `prill prepare RECIPE`",
+        )
+    (run_folder / "report.html").unlink(missing_ok=True)
+    recipe_path = recall_place(run_folder)
+    recipe = load_any_recipe(recipe_path)
+    with stop_on_signals(), choose_progress(is_quiet=True) as progress:
+        work = Work(recipe_path=recipe_path, n_workers=None, progress=progress, accept=False)
+        return prepare_into(
+            run_folder, recipe if isinstance(recipe, PrepareRecipe) else of_study(recipe), work
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from prill.pipeline.locate import locate
 from prill.pipeline.place import recall_place
 from prill.pipeline.pool import COPY
 from prill.pipeline.preparation import prepared_spec
-from prill.pipeline.prepare import PREPARATION
+from prill.pipeline.prepare import PREPARATION, is_preparation
 from prill.pipeline.why_prepared import explain_prepared
 from prill.recipe.load import load_recipe
 from prill.report.spans import write_spans
@@ -40,7 +40,7 @@ def write_explanation(run_folder: Path, document: str, stream: TextIO) -> None:
     Raises:
         DataError: the run has no such document, or has not come that far.
     """
-    is_study = "budget" in read_run(run_folder).recipe
+    is_study = not is_preparation(run_folder)
     prepared = run_folder / PREPARATION if is_study else run_folder
     if not is_study or prepared.is_dir():
         found = explain_prepared(prepared, document)
