@@ -9,6 +9,8 @@ Legend: D documents, C counts (`LINE_COUNTS`), L lines.
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +28,9 @@ __all__ = [
     "split_lines",
     "strip",
 ]
+
+Arrays: TypeAlias = tuple[Any, ...]
+"""Arrays and positions that belong together, as kernels pass them on."""
 
 LINE_COUNTS = (
     "n_hashes",
@@ -197,7 +202,11 @@ def _meet(table: NDArray[np.uint64], mask: np.uint64, stamp: np.uint64, h: np.ui
 
 @inlined
 def _count_newline_lines(
-    text: tuple, breaks: tuple, table: tuple, short_characters: int, counts: NDArray[np.int64]
+    text: Arrays,
+    breaks: Arrays,
+    table: Arrays,
+    short_characters: int,
+    counts: NDArray[np.int64],
 ) -> None:
     """Everything about the pieces between newlines, and between runs of newlines."""
     data, classes, start, stop = text
@@ -251,7 +260,7 @@ def _count_newline_lines(
 
 
 @inlined
-def _count_paragraphs(text: tuple, breaks: tuple, table: tuple, counts: NDArray[np.int64]) -> None:
+def _count_paragraphs(text: Arrays, breaks: Arrays, table: Arrays, counts: NDArray[np.int64]) -> None:
     """Pieces between runs of two and more newlines, of the text without white space at its ends."""
     data, classes, start, stop = text
     positions, n_breaks = breaks

@@ -103,7 +103,9 @@ def _determinise(
 ) -> NDArray[np.uint32]:
     """The table of entries, shape (states, n_classes + 1)."""
     start = (len(program) - 1,)
-    numbers, waiting, rows = {start: 0}, [start], []
+    numbers: dict[tuple[int, ...], int] = {start: 0}
+    waiting: list[tuple[int, ...]] = [start]
+    rows = []
     closure = functools.partial(_closure, program, in_atom, n_classes)
     width = n_classes + 1
     while waiting:

@@ -11,12 +11,17 @@ at least twice.
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import numpy as np
 from numpy.typing import NDArray
 
 from prill.features._jit import fold, inlined
 
 __all__ = ["repetition"]
+
+Arrays: TypeAlias = tuple[Any, ...]
+"""Arrays and positions that belong together, as kernels pass them on."""
 
 _PAIR = np.uint64(0xD6E8FEB86659FD93)
 _MIX = np.uint64(0x94D049BB133111EB)
@@ -27,7 +32,7 @@ _LONGEST_TOP, _LONGEST = 4, 10
 
 @inlined
 def _number(
-    key: np.uint64, place: int, n_groups: int, shift: np.uint64, scratch: tuple, stamp: np.uint64
+    key: np.uint64, place: int, n_groups: int, shift: np.uint64, scratch: Arrays, stamp: np.uint64
 ) -> int:
     """The group of `key`; a new one, n_groups, if it was not met under this stamp."""
     table, firsts, sizes = scratch
@@ -57,7 +62,7 @@ def _shift_for(n_keys: int) -> np.uint64:
 
 
 @inlined
-def _pairs(tokens: tuple, scratch: tuple, stamp: np.uint64) -> tuple[int, int]:
+def _pairs(tokens: Arrays, scratch: Arrays, stamp: np.uint64) -> tuple[int, int]:
     """Number all 2-grams; how many places, and how many groups."""
     hashes, _, n_tokens = tokens
     table, positions, groups, firsts, sizes, _ = scratch
@@ -72,7 +77,7 @@ def _pairs(tokens: tuple, scratch: tuple, stamp: np.uint64) -> tuple[int, int]:
 
 
 @inlined
-def _deepen(n_places: int, scratch: tuple, stamp: np.uint64) -> tuple[int, int]:
+def _deepen(n_places: int, scratch: Arrays, stamp: np.uint64) -> tuple[int, int]:
     """From the places of repeated (n-1)-grams to those of n-grams that may repeat, numbered in place."""
     table, positions, groups, firsts, sizes, _ = scratch
     n_new = n_groups = 0
@@ -89,7 +94,7 @@ def _deepen(n_places: int, scratch: tuple, stamp: np.uint64) -> tuple[int, int]:
 
 
 @inlined
-def _keep_repeated(n_places: int, scratch: tuple) -> int:
+def _keep_repeated(n_places: int, scratch: Arrays) -> int:
     """Leave only the places whose n-gram occurs at least twice; their number."""
     _, positions, groups, _, sizes, _ = scratch
     n_kept = 0
@@ -101,7 +106,7 @@ def _keep_repeated(n_places: int, scratch: tuple) -> int:
 
 
 @inlined
-def _top(n: int, n_groups: int, tokens: tuple, scratch: tuple) -> tuple[int, int]:
+def _top(n: int, n_groups: int, tokens: Arrays, scratch: Arrays) -> tuple[int, int]:
     """Count and characters of the most frequent n-gram, the earliest of several."""
     _, ends_C, n_tokens = tokens
     _, _, _, firsts, sizes, _ = scratch
@@ -115,7 +120,7 @@ def _top(n: int, n_groups: int, tokens: tuple, scratch: tuple) -> tuple[int, int
 
 
 @inlined
-def _repeated(n: int, n_places: int, tokens: tuple, scratch: tuple, stamp: np.uint64) -> tuple[int, int]:
+def _repeated(n: int, n_places: int, tokens: Arrays, scratch: Arrays, stamp: np.uint64) -> tuple[int, int]:
     """Characters of n-grams met before, left to right, each skipping its n words; and of all that repeat."""
     _, ends_C, _ = tokens
     _, positions, groups, _, _, seen = scratch
@@ -134,7 +139,7 @@ def _repeated(n: int, n_places: int, tokens: tuple, scratch: tuple, stamp: np.ui
 
 
 @inlined
-def _all_characters(n: int, tokens: tuple) -> int:
+def _all_characters(n: int, tokens: Arrays) -> int:
     """Characters of all n-grams together, each counted as often as it stands in one."""
     _, ends_C, n_tokens = tokens
     total = 0
@@ -145,7 +150,7 @@ def _all_characters(n: int, tokens: tuple) -> int:
 
 
 @inlined
-def repetition(tokens: tuple, scratch: tuple, stamp: np.uint64, counts: NDArray[np.int64]) -> np.uint64:
+def repetition(tokens: Arrays, scratch: Arrays, stamp: np.uint64, counts: NDArray[np.int64]) -> np.uint64:
     """Count the repeated n-grams of one document.
 
     Args:
