@@ -16,7 +16,6 @@ from prill.errors import RecipeError
 from prill.prepare.age import Age, AgeSpec
 from prill.prepare.language import Language, LanguageSpec
 from prill.prepare.pii import Pii, PiiSpec
-from prill.prepare.repair import Repair, RepairSpec
 from prill.prepare.urls import Urls, UrlSpec
 
 TEXTS = [
@@ -83,7 +82,6 @@ def test_measures_give_the_same_columns_from_many_threads() -> None:
         Pii.of(PiiSpec()),
         Urls.of(UrlSpec()),
         Age.of(AgeSpec()),
-        Repair.of(RepairSpec()),
     ]
     texts = [f"{text} {k}\r\n write to a{k}@b.org" for k in range(40) for text in TEXTS]
     urls = [f"http://A{k}.org:80/2019/0{k % 9}/" for k in range(len(texts))]
