@@ -15,6 +15,9 @@ __all__ = ["examine"]
 
 _EXTRAS = {
     "train": ("torch", "trains the proxies that prove a choice"),
+    "clean": ("ftfy", "repairs mojibake; numbering plans and public suffixes in full"),
+    "html": ("resiliparse", "extracts the text of HTML pages"),
+    "semantic": ("transformers", "sentence encoders for documents that say the same"),
     "hub": ("huggingface_hub", "reads hf:// paths"),
     "s3": ("s3fs", "reads s3:// paths"),
     "gcs": ("gcsfs", "reads gs:// paths"),
