@@ -313,3 +313,9 @@ def real_texts() -> list[str]:
     if files:
         return [str(text)[:20_000] for text in pq.read_table(files[0])["text"].to_pylist()[:150]]
     return [document.text[:20_000] for document in documents(40_000)[:150]]
+
+
+def test_a_path_alone_is_a_task() -> None:
+    assert ContaminationSpec.model_validate({"tasks": ["a.jsonl"]}) == ContaminationSpec.model_validate(
+        {"tasks": [{"paths": ["a.jsonl"]}]}
+    )

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from prill.prepare.contamination.items import PassageRule
 
@@ -72,7 +72,9 @@ class ContaminationSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    tasks: tuple[ContaminationTask, ...] = Field(min_length=1, description="Benchmarks to keep out.")
+    tasks: tuple[ContaminationTask, ...] = Field(
+        min_length=1, description="Benchmarks to keep out; a path alone stands for {paths: [it]}."
+    )
     preset: Preset = Field(
         "prill", description="Published rule whose thresholds are taken where this recipe gives none."
     )
@@ -116,6 +118,14 @@ class ContaminationSpec(BaseModel):
     max_cuts: int | None = Field(
         None, ge=1, description="Cuts above which the document is dropped; none: never."
     )
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _a_path_is_a_task(cls, value: object) -> object:
+        given = [value] if isinstance(value, str) else value
+        if not isinstance(given, list | tuple):
+            return given
+        return [{"paths": [task]} if isinstance(task, str) else task for task in given]
 
     @model_validator(mode="after")
     def _thresholds_fit_what_is_compared(self) -> ContaminationSpec:
