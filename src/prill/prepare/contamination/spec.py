@@ -67,13 +67,20 @@ class ContaminationTask(BaseModel):
     )
 
 
+def _or_a_path(schema: dict[str, Any]) -> None:
+    """A task may also be written as a path alone."""
+    schema["items"] = {"anyOf": [{"type": "string"}, schema["items"]]}
+
+
 class ContaminationSpec(BaseModel):
     """Which benchmark items to look for, when a document counts as holding one, and what happens then."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     tasks: tuple[ContaminationTask, ...] = Field(
-        min_length=1, description="Benchmarks to keep out; a path alone stands for {paths: [it]}."
+        min_length=1,
+        description="Benchmarks to keep out; a path alone stands for {paths: [it]}.",
+        json_schema_extra=_or_a_path,
     )
     preset: Preset = Field(
         "prill", description="Published rule whose thresholds are taken where this recipe gives none."
