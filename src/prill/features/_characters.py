@@ -22,44 +22,44 @@ __all__ = ["character_table", "is_special"]
 
 _N_CODE_POINTS = 0x110000
 _BLOCK = 256
-_PLANE = 0x10000
+_SIZES = ((0, 0x80, 1), (0x80, 0x800, 2), (0x800, 0x10000, 3), (0x10000, _N_CODE_POINTS, 4))
+"""Code points, first and behind, and the number of bytes that UTF-8 gives them."""
+
+_LEADS = {1: 0, 2: 0xC0, 3: 0xE0, 4: 0xF0}
 
 
 @functools.cache
 def character_table() -> NDArray[np.uint64]:
     """UTF-8, length and class of every code point's lower case: uint64, shape (0x110000,), in about 0.1 s."""
+    everything = np.arange(_N_CODE_POINTS, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
     lower = np.arange(_N_CODE_POINTS, dtype=np.uint32)
     for first in range(0, _N_CODE_POINTS, _BLOCK):
-        block = "".join(map(chr, range(first, first + _BLOCK)))
+        block = everything[first : first + _BLOCK]
         if block.lower() != block:
             for i, character in enumerate(block):
                 lowered = character.lower()
                 if len(lowered) == 1:
                     lower[first + i] = ord(lowered)
     flags = np.zeros(_N_CODE_POINTS, dtype=np.uint8)
-    everything = np.arange(_N_CODE_POINTS, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
     for pattern, flag in ((r"\w+", 0x80), (r"\s+", 0x40)):
         for match in re.finditer(pattern, everything):
             flags[match.start() : match.end()] = flag
-    table = np.empty(_N_CODE_POINTS, dtype=np.uint64)
-    for first in range(0, _N_CODE_POINTS, _PLANE):
-        codes = lower[first : first + _PLANE]
-        table[first : first + _PLANE] = _utf8(codes) | (flags[codes].astype(np.uint64) << np.uint64(40))
+    table = np.concatenate([_utf8(*range_of_size) for range_of_size in _SIZES])
+    table |= flags.astype(np.uint64) << np.uint64(40)
+    changed = np.flatnonzero(lower != np.arange(_N_CODE_POINTS, dtype=np.uint32))
+    table[changed] = table[lower[changed]]
     table.setflags(write=False)
     return table
 
 
-def _utf8(codes: NDArray[np.uint32]) -> NDArray[np.uint64]:
-    """Bytes (bits 0-31) and their number (bits 32-34) of code points, surrogates included."""
-    codes = codes.astype(np.uint64)
-    tails = [0x80 | ((codes >> np.uint64(6 * k)) & np.uint64(0x3F)) for k in range(3)]
-    two = 0xC0 | (codes >> np.uint64(6)) | (tails[0] << np.uint64(8))
-    three = 0xE0 | (codes >> np.uint64(12)) | (tails[1] << np.uint64(8)) | (tails[0] << np.uint64(16))
-    four = 0xF0 | (codes >> np.uint64(18)) | (tails[2] << np.uint64(8))
-    four = four | (tails[1] << np.uint64(16)) | (tails[0] << np.uint64(24))
-    n_bytes = [np.uint64(n << 32) for n in (1, 2, 3, 4)]
-    sizes = [codes < 0x80, codes < 0x800, codes < 0x10000]
-    return np.select(sizes, [codes | n_bytes[0], two | n_bytes[1], three | n_bytes[2]], four | n_bytes[3])
+def _utf8(first: int, stop: int, n_bytes: int) -> NDArray[np.uint64]:
+    """Bytes (bits 0-31) and their number (bits 32-34) of a range of code points, surrogates included."""
+    codes = np.arange(first, stop, dtype=np.uint64)
+    found = codes >> np.uint64(6 * (n_bytes - 1)) | np.uint64(_LEADS[n_bytes] | n_bytes << 32)
+    for k in range(1, n_bytes):
+        tail = 0x80 | ((codes >> np.uint64(6 * (n_bytes - 1 - k))) & np.uint64(0x3F))
+        found |= tail << np.uint64(8 * k)
+    return found
 
 
 @inlined

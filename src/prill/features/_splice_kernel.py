@@ -29,17 +29,19 @@ def spliced_sizes(
     kinds: NDArray[np.int32],
     new_offsets: NDArray[np.int64],
     sizes: NDArray[np.int64],
+    taken: NDArray[np.int64],
 ) -> None:
-    """Bytes of each document afterwards; ranges are sorted by start within a document."""
+    """Bytes of each document afterwards, and bytes taken out; ranges are sorted within a document."""
     for d in range(offsets.shape[0] - 1):
-        size = offsets[d + 1] - offsets[d]
+        size, n_taken = offsets[d + 1] - offsets[d], 0
         i, last = range_offsets[d], range_offsets[d + 1]
         while i < last:
             kind = kinds[i]
             end, after = _union_end(starts, stops, i, last)
-            size += new_offsets[kind + 1] - new_offsets[kind] - (end - starts[i])
+            n_taken += end - starts[i]
+            size += new_offsets[kind + 1] - new_offsets[kind]
             i = after
-        sizes[d] = size
+        sizes[d], taken[d] = size - n_taken, n_taken
 
 
 @kernel

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import unicodedata
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -19,6 +20,7 @@ INVISIBLE: Final = "\u00ad\u180e\u200b\u2060\u2061\u2062\u2063\u2064\ufeff\ufff9
 order mark, annotation anchors. Joiners (U+200C, U+200D) and marks of direction mean something and stay."""
 
 _LAST: Final = 0x32400
+_BLOCK: Final = 0x80
 _PREPENDED_JAMO: Final = (slice(0x1161, 0x1176), slice(0x11A8, 0x11C3))
 
 
@@ -34,7 +36,7 @@ def composition_table() -> NDArray[np.uint16]:
 
     table = np.zeros(0x110000, np.uint16)
     order = np.zeros(0x110000, np.uint16)
-    for code in range(0x80, _LAST):
+    for code in _remarkable_codes():
         character = chr(code)
         decomposed = unicodedata.decomposition(character)
         order[code] = max(order[code], unicodedata.combining(character))
@@ -57,6 +59,15 @@ def composition_table() -> NDArray[np.uint16]:
     table[0xC2:0xF5] |= bits.IS_LEAD
     table.setflags(write=False)
     return table
+
+
+def _remarkable_codes() -> Iterator[int]:
+    """Code points beyond ASCII, without those blocks in which none has case, class or another form."""
+    for first in range(0x80, _LAST, _BLOCK):
+        block = "".join(map(chr, range(first, first + _BLOCK)))
+        told = (unicodedata.combining, str.isupper, str.islower, str.istitle)
+        if unicodedata.normalize("NFKD", block) != block or any(any(map(of, block)) for of in told):
+            yield from range(first, first + _BLOCK)
 
 
 def _mark_unstable(order: NDArray[np.uint16], character: str, decomposed: str) -> None:

@@ -174,12 +174,13 @@ def _read_model() -> _Model:
     entries = ((row << 16) | place).astype(np.uint32)
     counts = np.arange(_LOG_COUNTS, dtype=np.float32)
     byte_order = _byte_order()
+    columns, moves = np.argsort(byte_order), entries[arrays["nextmove"]].reshape(-1, len(byte_order))
     return _Model(
         labels=tuple(classes),
         label_of=np.array([classes.index(label) for label in classes], np.int64),
         prior=arrays["pc"].astype(np.float32),
         weights=weights.view(np.uint16).ravel(),
-        moves=entries[arrays["nextmove"].reshape(-1, 256)[:, np.argsort(byte_order)]].ravel(),
+        moves=np.take(moves, columns, axis=1).ravel(),
         order=byte_order,
         first_state=first_state.astype(np.uint32),
         feature=arrays["out_feat"][order].astype(np.int32),

@@ -43,7 +43,7 @@ def splice(
     ranges = _sorted(np.diff(offsets), documents, starts, stops, kinds)
     encoded = [replacement.encode() for replacement in replacements]
     new_offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-    sizes = _sizes(offsets, ranges, new_offsets)
+    sizes, _ = _sizes(offsets, ranges, new_offsets)
     out_offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
     out = np.empty(int(out_offsets[-1]), np.uint8)
     copy_spliced(offsets, data, *ranges, new_offsets, np.frombuffer(b"".join(encoded), np.uint8), out)
@@ -58,8 +58,12 @@ def spliced_lengths(
     stops: NDArray[np.int64],
     kinds: NDArray[np.int32],
     replacements: Sequence[str],
-) -> NDArray[np.int64]:
-    """Bytes that `splice` leaves of documents of `n_bytes`, int64, shape (D,), without reading them."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Bytes that `splice` leaves of documents of `n_bytes`, and that it takes out, without reading them.
+
+    Returns:
+        Lengths afterwards, replacements included, and bytes taken out, both int64, shape (D,).
+    """
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(n_bytes)])
     ranges = _sorted(n_bytes, documents, starts, stops, kinds)
     new_offsets = np.cumsum([0, *(len(text.encode()) for text in replacements)], dtype=np.int64)
@@ -79,14 +83,32 @@ def _sorted(
     """Where each document's ranges begin, and the ranges in order."""
     if np.any((starts < 0) | (starts > stops) | (stops > n_bytes[documents])):
         raise InternalError("expected ranges inside their documents, found one outside")
-    order = np.lexsort((kinds, -stops, starts, documents))
-    range_offsets = np.searchsorted(documents[order], np.arange(len(n_bytes) + 1)).astype(np.int64)
+    order = _order((np.cumsum(n_bytes + 1) - n_bytes)[documents] + starts, stops, kinds)
+    range_offsets = np.cumsum(np.append(0, np.bincount(documents, minlength=len(n_bytes))), dtype=np.int64)
     return range_offsets, starts[order], stops[order], kinds[order].astype(np.int32)
 
 
-def _sizes(offsets: NDArray[np.int64], ranges: _Ranges, new_offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+def _order(
+    places: NDArray[np.int64], stops: NDArray[np.int64], kinds: NDArray[np.int32]
+) -> NDArray[np.int64]:
+    """Ranges by place in the whole text, of one place the longest first, then by kind.
+
+    They come in sorted runs, one a judge, which a stable sort merges; equal places are few.
+    """
+    order = np.argsort(places, kind="stable")
+    is_equal = np.diff(places[order]) == 0
+    tied = np.flatnonzero(np.append(is_equal, False) | np.append(False, is_equal))
+    if len(tied):
+        some = order[tied]
+        order[tied] = some[np.lexsort((kinds[some], -stops[some], places[some]))]
+    return order
+
+
+def _sizes(
+    offsets: NDArray[np.int64], ranges: _Ranges, new_offsets: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     from prill.features._splice_kernel import spliced_sizes
 
-    sizes = np.empty(len(offsets) - 1, np.int64)
-    spliced_sizes(offsets, *ranges, new_offsets, sizes)
-    return sizes
+    sizes, taken = np.empty(len(offsets) - 1, np.int64), np.empty(len(offsets) - 1, np.int64)
+    spliced_sizes(offsets, *ranges, new_offsets, sizes, taken)
+    return sizes, taken

@@ -40,8 +40,7 @@ def edited_lengths(
     ranges, replacements = _all_ranges(edits)
     if not len(ranges[0]):
         return n_bytes, np.zeros_like(n_bytes)
-    left = spliced_lengths(n_bytes, *ranges, [""] * len(replacements))
-    return spliced_lengths(n_bytes, *ranges, replacements), n_bytes - left
+    return spliced_lengths(n_bytes, *ranges, replacements)
 
 
 _Ranges: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]
