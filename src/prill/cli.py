@@ -213,6 +213,8 @@ def _finish_preparation(done: Prepared) -> None:
     typer.echo(done.summary.rstrip("\n"))
     typer.echo(f"report: {done.folder / 'report.html'}")
     typer.echo(f"prepared: {done.folder / 'prepared'}")
+    if done.rewritten is not None:
+        typer.echo(f"rewritten: {done.folder / 'rewritten'}")
 
 
 def _finish(outcome: Outcome) -> None:

@@ -19,8 +19,9 @@ from prill.pipeline.dataset import write_lineage
 from prill.pipeline.inputs import available_cores
 from prill.pipeline.place import recall_place, remember_place
 from prill.pipeline.preparation import Preparation, prepare, prepared_spec
+from prill.pipeline.rewriting import rewrite_prepared
 from prill.pipeline.texts import with_texts
-from prill.pipeline.walk import ShardWalk
+from prill.pipeline.walk import Done, ShardWalk
 from prill.prepare.spec import groupings, measures
 from prill.recipe import PrepareRecipe, Recipe, load_any_recipe
 from prill.report.corpus_render import write_corpus_report
@@ -56,6 +57,7 @@ class Prepared:
     corpus: CorpusSpec
     preparation: Preparation
     summary: str
+    rewritten: Done | None = None
 
 
 def prepare_recipe(
@@ -156,6 +158,8 @@ def prepare_into(folder: Path, recipe: PrepareRecipe, work: Work) -> Prepared:
         walk = ShardWalk(run=run, engine=engine, progress=work.progress, corpus=corpus)
         walk = with_texts(walk, recipe.prepare.html, recipe.prepare.repair)
         done = prepare(walk, first, second, memory_bytes=recipe.prepare.memory)
+        spec = recipe.prepare.rewrite
+        rewritten = rewrite_prepared(walk, done.prepared, spec, base) if spec is not None else None
         records = [r for r in read_run(folder).records if r.step not in ("lineage", "report")]
         _write_lineage(walk, done, records)
         found = CorpusFindings(
@@ -166,6 +170,7 @@ def prepare_into(folder: Path, recipe: PrepareRecipe, work: Work) -> Prepared:
             corpus=prepared_spec(folder, recipe.corpus),
             preparation=done,
             summary=_write_report(found),
+            rewritten=rewritten,
         )
 
 

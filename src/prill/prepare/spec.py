@@ -19,9 +19,11 @@ from prill.prepare.duplicates.url import UrlCopiesSpec, UrlDuplicates
 from prill.prepare.html import Html, HtmlSpec
 from prill.prepare.language import Language, LanguageSpec
 from prill.prepare.lists import Lists, ListSpec, ListsSpec
+from prill.prepare.machine_text.measure import MachineText, MachineTextSpec
 from prill.prepare.measure import Grouping, Measure
 from prill.prepare.pii import Pii, PiiSpec
 from prill.prepare.refine.measure import Refine, RefineSpec
+from prill.prepare.rewrite.job import RewriteJobSpec
 from prill.prepare.rules.measure import Rules
 from prill.prepare.rules.spec import RulesSpec
 from prill.prepare.tokens import TokenCounts, TokensSpec
@@ -58,6 +60,9 @@ class PrepareSpec(BaseModel):
     contamination: ContaminationSpec | None = Field(
         None, description="Benchmark items that must not be in the corpus."
     )
+    machine_text: MachineTextSpec | None = Field(
+        None, description="Probability that a model wrote the text (PAWN); needs a model and a classifier."
+    )
     exact: ExactSpec | None = Field(ExactSpec(), description="Exact copies of documents.")
     same_url: UrlCopiesSpec | None = Field(None, description="Documents of one URL.")
     near: NearSpec | None = Field(NearSpec(), description="Near copies of documents.")
@@ -66,6 +71,9 @@ class PrepareSpec(BaseModel):
         None, description="Passages that stand elsewhere in the corpus byte for byte."
     )
     semantic: SemanticSpec | None = Field(None, description="Documents that say the same.")
+    rewrite: RewriteJobSpec | None = Field(
+        None, description="What is left, rewritten by a model that answers at an address."
+    )
     memory: int = Field(
         1_000_000_000,
         ge=16_000_000,
@@ -100,6 +108,8 @@ def measures(spec: PrepareSpec, base: Path) -> list[Measure]:
         found.append(Lists.of(ListsSpec(lists=spec.lists), base))
     if spec.pii is not None:
         found.append(Pii.of(spec.pii))
+    if spec.machine_text is not None:
+        found.append(MachineText.of(spec.machine_text, base))
     if spec.contamination is not None:
         found.append(Contamination.of(spec.contamination, base))
     return found
