@@ -21,12 +21,13 @@ import pyarrow.parquet as pq
 from prill.errors import DataError, InternalError, near, printable
 from prill.run.atomic import atomic_path, machine_errors
 
-__all__ = ["ColumnInfo", "Columns", "read_columns", "read_infos", "write_columns"]
+__all__ = ["ColumnInfo", "Columns", "StoredColumns", "read_columns", "read_infos", "write_columns"]
 
 _FILE_KEY: Final = b"prill.columns"
 _PREFIX: Final = "prill."
 _ROW_GROUP_ROWS: Final = 131_072
 _COMPRESSION_LEVEL: Final = 3
+_SMALL_COLUMN_BYTES: Final = 16 * 1024  # below it, making a zstd context takes longer than compressing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +80,17 @@ def write_columns(
     ]
     summary = orjson.dumps([asdict(by_name[name]) for name in arrays], option=orjson.OPT_SORT_KEYS)
     schema = pa.schema(fields, metadata={_FILE_KEY: summary})
+    table = pa.Table.from_arrays(list(arrays.values()), schema=schema)
+    is_small = table.nbytes < _SMALL_COLUMN_BYTES * max(1, table.num_columns)
     with atomic_path(path) as temporary:
         pq.write_table(
-            pa.Table.from_arrays(list(arrays.values()), schema=schema),
+            table,
             temporary,
-            compression="zstd",
-            compression_level=_COMPRESSION_LEVEL,
+            compression="lz4" if is_small else "zstd",
+            compression_level=None if is_small else _COMPRESSION_LEVEL,
             row_group_size=_ROW_GROUP_ROWS,
             use_dictionary=[name for name, array in arrays.items() if _is_string(array.type)],
+            write_statistics=False,
             write_page_checksum=True,
         )
 
@@ -101,16 +105,43 @@ def read_columns(path: Path, names: Sequence[str] | None = None) -> pa.Table:
     with _opened(path) as handle:
         parquet = _parquet(handle, path)
         known = parquet.schema_arrow.names
-        wanted = list(names) if names is not None else known
-        for name in wanted:
-            if name not in known:
-                message = f"expected a column {printable(name)!r}, found none"
-                raise DataError(message, where=str(path), hint=near(name, known))
-        try:
-            table = parquet.read(columns=wanted, use_threads=False)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise _damaged(path, error) from error
+        return _table(parquet, path, known, list(names) if names is not None else known)
+
+
+def _table(parquet: Any, path: Path, known: list[str], wanted: list[str]) -> pa.Table:
+    for name in wanted:
+        if name not in known:
+            message = f"expected a column {printable(name)!r}, found none"
+            raise DataError(message, where=str(path), hint=near(name, known))
+    try:
+        table = parquet.read(columns=wanted, use_threads=False)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _damaged(path, error) from error
     return table.select(wanted)
+
+
+class StoredColumns:
+    """The columns of one file as a table whose columns are read when they are asked for, once each.
+
+    The file stays open as long as this lives.
+
+    Attributes:
+        num_rows, column_names: as of a table.
+    Raises:
+        DataError: the file is missing or damaged, or lacks a column that is asked for.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._parquet = _parquet(_opened(path), path)
+        self.num_rows: int = self._parquet.metadata.num_rows
+        self.column_names: list[str] = self._parquet.schema_arrow.names
+        self._read: dict[str, pa.ChunkedArray] = {}
+
+    def __getitem__(self, name: str) -> pa.ChunkedArray:
+        if name not in self._read:
+            self._read[name] = _table(self._parquet, self._path, self.column_names, [name])[name]
+        return self._read[name]
 
 
 def read_infos(path: Path) -> dict[str, ColumnInfo]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from prill.corpus.columns import read_columns, write_columns
+from prill.corpus.columns import StoredColumns, read_columns, write_columns
 from prill.corpus.corpus import Corpus
 from prill.corpus.spec import CorpusSpec
 from prill.corpus.writers import write_documents
@@ -51,7 +51,11 @@ class Judged:
 
     def reasons(self, shard: int) -> Drops:
         """What the judge drops in one shard."""
-        return self.judge.drops(self.table(shard))
+        return self.judge.drops(StoredColumns(self.parts[shard]))
+
+    def edits(self, shard: int) -> Edits | None:
+        """What the judge cuts or replaces in one shard."""
+        return self.judge.edits(StoredColumns(self.parts[shard]))
 
     def nothing(self) -> pa.Table:
         """The judge's columns without a row, from the schema alone."""
@@ -133,7 +137,7 @@ def prepare(
         version=VERDICT_VERSION,
         settings=_policies(judged),
         parents=parents,
-        work=lambda: WriteVerdict(judged=tuple(judged)),
+        work=lambda: WriteVerdict(judged=tuple(judged), dropped=tuple(kept.dropped())),
         label="judge every document",
     )
     return Preparation(
@@ -197,13 +201,20 @@ def _group(
     return Done(record=step.finish(parts, counts), parts=parts)
 
 
+_Packed: TypeAlias = Mapping[str, NDArray[np.uint8]]
+"""Drops, a bit a document."""
+
+
 @dataclass(kw_only=True)
 class _Kept:
-    """Which documents no judge so far drops: one byte a document, made when it is first asked for."""
+    """Which documents no judge so far drops, and why the others: asked once of every judge, when needed.
+
+    Held are a byte a document, and a bit a document and reason.
+    """
 
     walk: ShardWalk
     judged: list[Judged]
-    found: list[NDArray[np.bool_]] = field(default_factory=list)
+    found: list[tuple[NDArray[np.bool_], _Packed]] = field(default_factory=list)
 
     def also(self, judged: Judged) -> None:
         """One judge more, from now on."""
@@ -211,24 +222,39 @@ class _Kept:
 
     def of_all(self) -> list[NDArray[np.bool_]]:
         """By shard, which documents are kept, bool, shape (D,)."""
+        self._ask()
+        return [kept for kept, _ in self.found]
+
+    def dropped(self) -> list[_Packed]:
+        """By shard, every reason of every judge, and for which documents it holds."""
+        self._ask()
+        return [packed for _, packed in self.found]
+
+    def _ask(self) -> None:
         waiting, self.judged = self.judged, []
         if waiting:
-            shards = [shard.index for shard in self.walk.corpus.shards]
-            more = self.walk.engine.map(partial(_kept_by, waiting), shards, kind="threads", name="judge")
-            self.found = [a & b for a, b in zip(self.found, more, strict=True)] if self.found else more
-        return self.found
+            shards = list(range(len(self.walk.corpus.shards)))
+            ask = partial(_asked, waiting, self.found)
+            self.found = self.walk.engine.map(ask, shards, kind="threads", name="judge")
 
 
-def _kept_by(judged: Sequence[Judged], shard: int) -> NDArray[np.bool_]:
-    drops = list(joined([one.reasons(shard) for one in judged]).values())
+def _asked(
+    judged: Sequence[Judged], before: Sequence[tuple[NDArray[np.bool_], _Packed]], shard: int
+) -> tuple[NDArray[np.bool_], _Packed]:
+    """What is kept and dropped in a shard after some judges more."""
     n_documents = pq.read_metadata(judged[0].parts[shard]).num_rows
-    dropped = np.any(np.array(drops), axis=0) if drops else np.zeros(n_documents, bool)
-    return np.asarray(~dropped)
+    kept, packed = before[shard] if before else (np.ones(n_documents, bool), {})
+    found: dict[str, NDArray[np.uint8]] = dict(packed)
+    for reason, holds in joined([one.reasons(shard) for one in judged]).items():
+        kept = kept & ~holds
+        bits = np.packbits(holds)
+        found[reason] = found[reason] | bits if reason in found else bits
+    return kept, found
 
 
-def judge_edits(judged: Sequence[Judged], tables: Sequence[pa.Table]) -> list[Edits]:
-    """What all judges cut or replace in the documents of the tables, one a judge."""
-    found = (one.judge.edits(table) for one, table in zip(judged, tables, strict=True))
+def judge_edits(judged: Sequence[Judged], shard: int) -> list[Edits]:
+    """What all judges cut or replace in the documents of a shard."""
+    found = (one.edits(shard) for one in judged)
     return [edits for edits in found if edits is not None]
 
 
@@ -237,13 +263,16 @@ class WriteVerdict:
     """Writes, for each document of a shard, the reasons to drop it and how long it is after all cuts."""
 
     judged: tuple[Judged, ...]
+    dropped: tuple[_Packed, ...]
 
     def __call__(self, item: tuple[int, Path]) -> None:
         index, path = item
-        tables = [one.table(index) for one in self.judged]
-        drops = joined([one.judge.drops(table) for one, table in zip(self.judged, tables, strict=True)])
-        n_bytes = tables[0]["n_bytes"].to_numpy()
-        after, cut = edited_lengths(n_bytes, judge_edits(self.judged, tables))
+        n_bytes = read_columns(self.judged[0].parts[index], ["n_bytes"])["n_bytes"].to_numpy()
+        drops = {
+            reason: np.unpackbits(bits, count=len(n_bytes)).view(np.bool_)
+            for reason, bits in self.dropped[index].items()
+        }
+        after, cut = edited_lengths(n_bytes, judge_edits(self.judged, index))
         drops[NOTHING_LEFT] = (after == 0) & (n_bytes > 0)
         write_columns(path, verdict_columns(drops, after, cut), VERDICT_COLUMNS)
 
@@ -279,21 +308,13 @@ class WritePrepared:
         index, path = item
         reasons = read_columns(self.verdict_parts[index], ["drop_reason"])["drop_reason"]
         kept = pc.is_null(reasons).to_numpy()
-        editors = [one for one in self.judged if one.judge.edits(one.nothing()) is not None]
-        tables = [one.table(index).combine_chunks() for one in editors]
-        pieces = [self._piece(index, None, kept, editors, tables)]
+        edits = judge_edits(self.judged, index)
+        pieces = [self._piece(index, None, kept, edits)]
         for batch in self.corpus.batches(self.corpus.shards[index], self.corpus.fields) if kept.any() else ():
-            pieces.append(self._piece(index, batch, kept, editors, tables))
+            pieces.append(self._piece(index, batch, kept, edits))
         write_documents(path, pieces)
 
-    def _piece(
-        self,
-        index: int,
-        batch: Any,
-        kept: NDArray[np.bool_],
-        editors: Sequence[Judged],
-        tables: Sequence[pa.Table],
-    ) -> pa.Table:
+    def _piece(self, index: int, batch: Any, kept: NDArray[np.bool_], edits: Sequence[Edits]) -> pa.Table:
         """The kept documents of a batch; none without a batch, so that there is always a schema."""
         start, stop = (batch.first_row, batch.first_row + batch.n_rows) if batch is not None else (0, 0)
         rows = start + np.flatnonzero(kept[start:stop])
@@ -302,8 +323,8 @@ class WritePrepared:
             name: batch.columns[name].take(pa.array(rows - start)) if batch is not None else nothing
             for name in self.corpus.fields
         }
-        edits = judge_edits(editors, [table.take(pa.array(rows)) for table in tables])
-        columns["text"] = edited(columns["text"], edits)
+        here = [replace(edit, spans=edit.spans.of_rows(rows)) for edit in edits]
+        columns["text"] = edited(columns["text"], here)
         place = {"prill_shard": np.full(len(rows), index, np.int64), "prill_row": rows.astype(np.int64)}
         return pa.table({**columns, **place})
 

@@ -55,7 +55,11 @@ class Judge(Protocol):
         """What the stored columns mean."""
 
     def drops(self, table: pa.Table) -> Drops:
-        """Which rules drop which documents, from this judge's columns of D documents."""
+        """Which rules drop which documents, from this judge's columns of D documents.
+
+        Only `table[name]`, `table.num_rows` and `table.column_names` may be used, here and in `edits`: a
+        stored table reads only the columns that are asked for.
+        """
 
     def edits(self, table: pa.Table) -> Edits | None:
         """What to cut out of the text or to replace; None when this judge never edits."""

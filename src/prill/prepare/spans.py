@@ -9,7 +9,7 @@ Legend: D documents, S spans.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -59,6 +59,19 @@ class Spans:
             stops=np.asarray(values.field("stop"), np.int64),
             kinds=np.asarray(kinds.indices, np.int32),
             names=kinds.dictionary.to_pylist(),
+        )
+
+    def of_rows(self, rows: NDArray[np.int64]) -> Spans:
+        """The spans of some documents, in the order of `rows`."""
+        lengths = np.diff(self.offsets)[rows]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+        places = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+        return replace(
+            self,
+            offsets=offsets,
+            starts=self.starts[places],
+            stops=self.stops[places],
+            kinds=self.kinds[places],
         )
 
     def to_column(self) -> pa.Array:
