@@ -147,6 +147,8 @@ def test_texts_are_repaired_before_anything_is_measured(planted: Path) -> None:
     kept = documents(planted.parent / "out")
     assert kept["broken"].startswith("Café and\nwords that")
     assert "bad record" in told
+    (bad,) = pq.read_table(planted.parent / "out" / "quarantine.parquet").to_pylist()
+    assert (bad["shard"], bad["row"]) == (2, 1)
     assert "bad record" in prill("why", "2:1", "--run", planted.parent / "out").stdout
 
 

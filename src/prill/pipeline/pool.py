@@ -25,7 +25,6 @@ __all__ = [
     "first_copies",
     "pool_counts",
     "sample_texts",
-    "write_quarantine",
 ]
 
 ELIGIBLE_VERSION = 1
@@ -182,21 +181,3 @@ def pool_counts(
         for entry in pc.value_counts(reasons.combine_chunks().drop_null()).to_pylist():
             dropped[entry["values"]] = dropped.get(entry["values"], 0) + entry["counts"]
     return {**totals, "dropped": dict(sorted(dropped.items()))}
-
-
-def write_quarantine(path: Path, corpus: Corpus, read_parts: list[Path]) -> int:
-    """Write every bad record with its place, reason and bytes; returns how many there are."""
-    from prill.corpus.writers import write_parquet
-
-    found = []
-    for shard, part in zip(corpus.shards, read_parts, strict=True):
-        table = read_columns(part, ["bad", "bad_where", "bad_raw"])
-        rows = np.flatnonzero(pc.is_valid(table["bad"]).to_numpy())
-        place = {"shard": np.full(len(rows), shard.index, np.int64), "row": rows}
-        bad = table.take(pa.array(rows))
-        found.append(
-            pa.table({**place, "reason": bad["bad"], "where": bad["bad_where"], "raw": bad["bad_raw"]})
-        )
-    quarantine = pa.concat_tables(found)
-    write_parquet(path, quarantine)
-    return int(quarantine.num_rows)

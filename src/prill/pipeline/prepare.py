@@ -19,6 +19,7 @@ from prill.pipeline.dataset import write_lineage
 from prill.pipeline.inputs import available_cores
 from prill.pipeline.place import recall_place, remember_place
 from prill.pipeline.preparation import Preparation, prepare, prepared_spec
+from prill.pipeline.quarantine import set_aside
 from prill.pipeline.rewriting import rewrite_prepared
 from prill.pipeline.texts import with_texts
 from prill.pipeline.walk import Done, ShardWalk
@@ -158,6 +159,8 @@ def prepare_into(folder: Path, recipe: PrepareRecipe, work: Work) -> Prepared:
         walk = ShardWalk(run=run, engine=engine, progress=work.progress, corpus=corpus)
         walk = with_texts(walk, recipe.prepare.html, recipe.prepare.repair)
         done = prepare(walk, first, second, memory_bytes=recipe.prepare.memory)
+        if done.read.record.counts["n_bad"]:
+            set_aside(walk, done.read)
         spec = recipe.prepare.rewrite
         rewritten = rewrite_prepared(walk, done.prepared, spec, base) if spec is not None else None
         records = [r for r in read_run(folder).records if r.step not in ("lineage", "report")]

@@ -18,9 +18,11 @@ from prill.corpus.tokenizer import load_tokenizer, train_bpe
 from prill.corpus.writers import write_parquet
 from prill.features.keyed import derive_seed
 from prill.features.ngrams import compile_kernels
+from prill.features.token_counts import TokenCounter
 from prill.pipeline import pool
 from prill.pipeline.choose import PoolTables, WriteChoice
 from prill.pipeline.measuring import ReadDocuments, engine_kind, measure_all
+from prill.pipeline.quarantine import set_aside
 from prill.pipeline.walk import Done, Walk
 from prill.recipe.model import ArmSpec
 from prill.run.atomic import atomic_write
@@ -95,9 +97,12 @@ def prepare_pool(walk: Walk, targets: Mapping[str, Target], targets_done: Done) 
         compile_kernels()  # once, so that workers load them from the cache
     (read,) = measure_all(walk, [ReadDocuments(spec=walk.corpus.spec)], label="read the pool")
     if read.record.counts["n_bad"]:
-        _quarantine(walk, read)
+        set_aside(walk, read)
     eligible = _mark_eligible(walk, read, targets, targets_done)
     tokenizer = _tokenizer(walk, read, eligible)
+    refusal = TokenCounter.of(tokenizer.path.read_bytes()).refusal
+    if refusal:
+        walk.progress.note(f"token counts go through the tokenizers library, which is slower: {refusal}")
     tokens = walk.over_shards(
         "tokens",
         version=pool.TOKENS_VERSION,
@@ -107,28 +112,13 @@ def prepare_pool(walk: Walk, targets: Mapping[str, Target], targets_done: Done) 
             corpus=walk.corpus, eligible_parts=list(eligible.parts), tokenizer=tokenizer.path.read_bytes()
         ),
         kind=kind,
-        counts=lambda parts: pool.pool_counts(list(read.parts), list(eligible.parts), parts),
+        counts=lambda parts: {
+            **pool.pool_counts(list(read.parts), list(eligible.parts), parts),
+            **({"through_library": refusal} if refusal else {}),
+        },
         label="count tokens",
     )
     return Pool(read=read, eligible=eligible, tokenizer=tokenizer, tokens=tokens, targets=targets_done)
-
-
-def _quarantine(walk: Walk, read: Done) -> None:
-    """Set the bad records aside as `quarantine.parquet`: place, reason and bytes."""
-
-    def build(paths: list[Path]) -> Mapping[str, Any]:
-        return {"n_bad": pool.write_quarantine(paths[0], walk.corpus, list(read.parts))}
-
-    walk.at_once(
-        "quarantine",
-        version=1,
-        settings={},
-        parents=[read],
-        files=["quarantine.parquet"],
-        folder=walk.run.path,
-        build=build,
-        label="set bad records aside",
-    )
 
 
 def _mark_eligible(walk: Walk, read: Done, targets: Mapping[str, Target], targets_done: Done) -> Done:
