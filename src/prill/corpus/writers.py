@@ -2,12 +2,14 @@
 
 The bytes depend on the rows alone: not on how they came in batches, not on threads, not on the clock (they
 may change with the version of the Parquet library). Row groups are cut where the text of their rows
-reaches `ROW_GROUP_BYTES`, so readers can split the file and no row group is large. Files appear whole or
-not at all.
+reaches `ROW_GROUP_BYTES`, so readers can split the file and no row group is large. Text that repeats so
+much that readers would take the Parquet file for a decompression bomb is compressed less. Files appear whole
+or not at all.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +21,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from prill.corpus.expansion import FREE_BYTES, MAX_EXPANSION
 from prill.corpus.strings import is_stringlike
 from prill.errors import DataError, InternalError
 from prill.run.atomic import atomic_path
@@ -28,6 +31,7 @@ __all__ = ["ROW_GROUP_BYTES", "write_documents", "write_parquet"]
 ROW_GROUP_BYTES: Final = 8 * 1024 * 1024
 _ROW_GROUP_ROWS: Final = 131_072
 _COMPRESSION_LEVEL: Final = 3
+_MILD: Final = "lz4"  # cannot shrink anything more than 255 times
 _BLOCK_BYTES: Final = 1024 * 1024
 _FIXED_ROW_BYTES: Final = 8
 
@@ -79,7 +83,7 @@ def _write_parquet(temporary: Path, path: Path, tables: Iterable[pa.Table]) -> i
     try:
         for group in _row_groups(tables, path):
             if writer is None:
-                writer = _parquet_writer(temporary, group.schema)
+                writer = _parquet_writer(temporary, group.schema, "zstd")
             _check_utf8(group, path, n_rows)
             if group.num_rows:
                 writer.write_table(group, row_group_size=group.num_rows)
@@ -87,16 +91,40 @@ def _write_parquet(temporary: Path, path: Path, tables: Iterable[pa.Table]) -> i
     finally:
         if writer is not None:
             writer.close()
+    if _reads_as_bomb(temporary):
+        _compress_mildly(temporary)
     return n_rows
 
 
-def _parquet_writer(temporary: Path, schema: pa.Schema) -> Any:
+def _reads_as_bomb(path: Path) -> bool:
+    metadata = pq.read_metadata(path)
+    n_encoded = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+    return n_encoded > FREE_BYTES and n_encoded > MAX_EXPANSION // 2 * path.stat().st_size
+
+
+def _compress_mildly(path: Path) -> None:
+    """Write the Parquet file again, row group by row group."""
+    again = path.with_name(f"{path.name}-again")
+    try:
+        with (
+            pq.ParquetFile(path) as file,
+            contextlib.closing(_parquet_writer(again, file.schema_arrow, _MILD)) as writer,
+        ):
+            for number in range(file.num_row_groups):
+                group = file.read_row_group(number)
+                writer.write_table(group, row_group_size=group.num_rows)
+        again.replace(path)
+    finally:
+        again.unlink(missing_ok=True)
+
+
+def _parquet_writer(temporary: Path, schema: pa.Schema, compression: str) -> Any:
     """Dictionaries for short repeated strings, not for texts, which they only make larger in memory."""
     return pq.ParquetWriter(
         temporary,
         schema,
-        compression="zstd",
-        compression_level=_COMPRESSION_LEVEL,
+        compression=compression,
+        compression_level=_COMPRESSION_LEVEL if compression == "zstd" else None,
         use_dictionary=[field.name for field in schema if is_stringlike(field.type) and field.name != "text"],
         write_page_checksum=True,
     )

@@ -36,6 +36,7 @@ LIGHT = tuple(name for name in EDITS if name != "one word replaced")
 """Edits that count as light for items of any length; one word of five is not."""
 
 _TEXT_CHARACTERS = 20_000
+_WORD_CHARACTERS = 40  # a longer one replaces no word
 _AROUND = 80  # characters
 _WORD = re.compile(r"\w+")
 
@@ -100,7 +101,7 @@ def estimate_errors(
     Args:
         made: the measure whose rule is tried.
         texts: documents of the corpus, at least one that the rule does not act upon; the first 20,000
-            characters of each are used.
+            characters of each are used. Items longer than that are not tried.
         seed: of the recipe; every item and edit draws from a generator of its own.
         word_rate: share of words replaced, rounded to whole words.
         cut_rate: share of words cut off the end, rounded down.
@@ -111,7 +112,9 @@ def estimate_errors(
     clean = [text for text, items in zip(shortened, found, strict=True) if not items]
     if not clean:
         clean = [""]
-    words = sorted({word for item in made.items for word in _WORD.findall(item.question)}) or ["word"]
+    items = _tried_items(made)
+    words = sorted({word for item in items for word in _WORD.findall(item.question)}) or ["word"]
+    words = [word for word in words if len(word) <= _WORD_CHARACTERS] or ["word"]
     lexicon = Lexicon(words=words, word_rate=word_rate, cut_rate=cut_rate)
     tried = {kind: _tried(made, clean, kind, EDITS[kind], lexicon, seed) for kind in EDITS}
     fooled = {kind: _tried(made, clean, kind, DECOYS[kind], lexicon, seed) for kind in DECOYS}
@@ -133,7 +136,7 @@ def _tried(
 ) -> list[tuple[str, bool]]:
     """Length of each item that the edit applies to, and whether it was found; for decoys, anything."""
     lengths, names, texts = [], [], []
-    for item in made.items:
+    for item in _tried_items(made):
         rng = _generator(seed, kind, item)
         piece = edit(item, lexicon, rng)
         if piece is not None:
@@ -154,7 +157,7 @@ def _strangers(
     tasks = dict.fromkeys(item.task for item in made.items)
     for task in tasks if len(tasks) > 1 else ():
         others = tuple(item for item in made.items if item.task != task)
-        own = tuple(item for item in made.items if item.task == task)
+        own = tuple(item for item in _tried_items(made) if item.task == task)
         blind = Contamination(spec=made.spec, items=others, digest=made.digest)
         texts, lengths = [], []
         for item in own:
@@ -165,6 +168,11 @@ def _strangers(
             (length, bool(items)) for length, items in zip(lengths, _found(blind, texts), strict=True)
         ]
     return outcomes
+
+
+def _tried_items(made: Contamination) -> list[Item]:
+    """The items that a document of the sample has room for."""
+    return [item for item in made.items if len(rendered(item)) <= _TEXT_CHARACTERS]
 
 
 def _generator(seed: int, use: str, item: Item) -> np.random.Generator:

@@ -38,7 +38,7 @@ def read_items(
         fields: our field to the name that it has in the file.
         passage: which part of a prompt may stand in documents by right (`split_item`).
     Raises:
-        DataError: the file is missing, or a line is no item; names file and line.
+        DataError: the file is missing or empty, or a line is no item; names file and line.
     """
     try:
         lines = path.read_bytes().splitlines()
@@ -67,6 +67,8 @@ def read_items(
                 where=f"{path}:{number}",
                 hint="repair the line, or name the fields with `fields`",
             ) from None
+    if not items:
+        raise DataError("expected at least one item, found none", where=str(path), hint="leave the file out")
     return items
 
 

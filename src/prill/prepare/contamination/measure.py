@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -83,9 +84,13 @@ class Contamination:
                 except DataError as error:
                     problems.extend(error.problems)
         labels = [(item.task, item.name) for item in items]
-        if len(set(labels)) < len(labels):
-            doubled = next(label for label in labels if labels.count(label) > 1)
-            problems.append(Problem(message=f"item {doubled[1]!r} of task {doubled[0]!r} occurs twice"))
+        doubled = [label for label, count in Counter(labels).items() if count > 1]
+        if doubled:
+            task, name = doubled[0]
+            message = f"expected one item of each id, found {name!r} of task {task!r} more than once"
+            hint = "give each item an `id` of its own, or each file a `name`"
+            where = ", ".join(path for one in spec.tasks for path in one.paths)
+            problems.append(Problem(message=message, where=where, hint=hint))
         if problems:
             raise DataError.of(problems)
         digest = hashlib.sha256(orjson.dumps([asdict(item) for item in items])).hexdigest()

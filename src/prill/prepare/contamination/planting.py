@@ -82,7 +82,8 @@ def _surface(item: Item, lexicon: Lexicon, rng: np.random.Generator) -> str | No
     lines, width = [""], 0
     for word in text.split():
         if width + len(word) > _LINE:
-            lines, width = [*lines, ""], 0
+            lines.append("")
+            width = 0
         lines[-1] += f" {word}" if lines[-1] else word
         width += len(word) + 1
     return "\n".join(lines)
@@ -133,10 +134,12 @@ def _reworded(item: Item, lexicon: Lexicon, rng: np.random.Generator) -> str | N
 
 def _replaced(text: str, n_words: int, lexicon: Lexicon, rng: np.random.Generator) -> str:
     found = list(_WORD.finditer(text))
+    pieces, end = [], len(text)
     for k in sorted(rng.permutation(len(found))[:n_words].tolist(), reverse=True):
         word = lexicon.words[int(rng.integers(0, len(lexicon.words)))]
-        text = f"{text[: found[k].start()]}{word}{text[found[k].end() :]}"
-    return text
+        pieces += [text[found[k].end() : end], word]
+        end = found[k].start()
+    return "".join([text[:end], *reversed(pieces)])
 
 
 Edit = Callable[[Item, Lexicon, np.random.Generator], str | None]
