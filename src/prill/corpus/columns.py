@@ -8,8 +8,8 @@ file or another number of rows is an error, never a default.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -26,7 +26,8 @@ __all__ = ["ColumnInfo", "Columns", "StoredColumns", "read_columns", "read_infos
 _FILE_KEY: Final = b"prill.columns"
 _PREFIX: Final = "prill."
 _ROW_GROUP_ROWS: Final = 131_072
-_COMPRESSION_LEVEL: Final = 3
+_COMPRESSION_LEVEL: Final = 1
+_ASCENDING: Final = "DELTA_BINARY_PACKED"  # of numbers within lists: places of spans, one behind the other
 _SMALL_COLUMN_BYTES: Final = 16 * 1024  # below it, making a zstd context takes longer than compressing
 
 
@@ -60,6 +61,8 @@ def write_columns(
 ) -> None:
     """Write one shard's columns, whole or not at all. The same columns give the same bytes.
 
+    The disk need not have them yet: the step that notes the part waits for that.
+
     Args:
         path: of the Parquet file.
         columns: one-dimensional arrays of equal length, in the order to write.
@@ -78,18 +81,20 @@ def write_columns(
     fields = [
         pa.field(name, array.type, metadata=_to_metadata(by_name[name])) for name, array in arrays.items()
     ]
-    summary = orjson.dumps([asdict(by_name[name]) for name in arrays], option=orjson.OPT_SORT_KEYS)
+    summary = orjson.dumps([vars(by_name[name]) for name in arrays], option=orjson.OPT_SORT_KEYS)
     schema = pa.schema(fields, metadata={_FILE_KEY: summary})
     table = pa.Table.from_arrays(list(arrays.values()), schema=schema)
+    leaves = [leaf for field in fields for leaf in _leaves(field.name, field.type)]
     is_small = table.nbytes < _SMALL_COLUMN_BYTES * max(1, table.num_columns)
-    with atomic_path(path) as temporary:
+    with atomic_path(path, flush=False) as temporary:
         pq.write_table(
             table,
             temporary,
             compression="lz4" if is_small else "zstd",
             compression_level=None if is_small else _COMPRESSION_LEVEL,
             row_group_size=_ROW_GROUP_ROWS,
-            use_dictionary=[name for name, array in arrays.items() if _is_string(array.type)],
+            use_dictionary=[name for name, kind in leaves if _is_string(kind)],
+            column_encoding={name: _ASCENDING for name, kind in leaves if "." in name and kind == pa.int64()},
             write_statistics=False,
             write_page_checksum=True,
         )
@@ -235,12 +240,23 @@ def _as_arrow(column: pa.Array | pa.ChunkedArray | np.ndarray[Any, Any]) -> pa.A
     return column if isinstance(column, pa.Array) else pa.array(column)
 
 
+def _leaves(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
+    """The stored columns of a column: their paths in the file, and their types."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        yield from _leaves(f"{path}.list.element", kind.value_type)
+    elif pa.types.is_struct(kind):
+        for field in kind:
+            yield from _leaves(f"{path}.{field.name}", field.type)
+    elif not pa.types.is_nested(kind):
+        yield path, kind
+
+
 def _is_string(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _to_metadata(info: ColumnInfo) -> dict[str, str]:
-    return {f"{_PREFIX}{key}": str(value) for key, value in asdict(info).items() if key != "name"}
+    return {f"{_PREFIX}{key}": str(value) for key, value in vars(info).items() if key != "name"}
 
 
 def _from_metadata(name: str, metadata: Mapping[bytes, bytes]) -> ColumnInfo:

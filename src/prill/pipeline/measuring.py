@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -111,6 +111,9 @@ def _bad_columns(batch: Batch) -> dict[str, pa.Array]:
     return {name: pa.array(values[name], kind) for name, kind in types.items()}
 
 
+_T = TypeVar("_T")
+
+
 @dataclass(frozen=True, kw_only=True)
 class MeasureShard:
     """Reads one shard once, and writes the columns of every measure that has a path."""
@@ -125,11 +128,17 @@ class MeasureShard:
         fields = [field for field in self.corpus.fields if field in wanted]
         found: list[list[pa.Table]] = [[] for _ in todo]
         for batch in self.corpus.batches(self.corpus.shards[index], fields):
-            for tables, (measure, _) in zip(found, todo, strict=True):
+            for tables, (measure, _) in _turned(list(zip(found, todo, strict=True)), index):
                 tables.append(pa.table(measure(batch)))
         for tables, (measure, path) in zip(found, todo, strict=True):
             table = pa.concat_tables(tables or [pa.table(measure(_no_rows(index, fields)))])
             write_columns(path, {name: table[name] for name in table.column_names}, measure.columns)
+
+
+def _turned(sequence: list[_T], n: int) -> list[_T]:
+    """Begun at item n: workers that start together do not wait for the same tables to be made."""
+    n %= max(1, len(sequence))
+    return sequence[n:] + sequence[:n]
 
 
 def _no_rows(shard: int, fields: Sequence[str]) -> Batch:

@@ -59,12 +59,15 @@ _ADVICE: dict[int, tuple[str, str]] = {
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """A temporary path that becomes `path` when the block ends without an error.
 
     The block must create the temporary file and close it. On any error, signals included, the temporary
     file is removed and `path` keeps what it held before.
 
+    Args:
+        flush: wait until the disk has the file and its name. Without, only a power failure can leave a
+            name without content; for parts, which a step flushes itself before it trusts them.
     Raises:
         ResourceError: the machine refuses to store the file.
         InternalError: the block ended without creating the file.
@@ -74,9 +77,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary = path.parent / _temporary_name(path.name)
         try:
             yield temporary
-            _sync_file(temporary, path)
+            if flush:
+                _sync_file(temporary, path)
+            elif not temporary.exists():
+                raise _nothing_written(path)
             temporary.replace(path)
-            sync_folder(path.parent)
+            if flush:
+                sync_folder(path.parent)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -162,11 +169,15 @@ def _temporary_name(name: str) -> str:
     return f"{TEMPORARY_PREFIX}{secrets.token_hex(_TOKEN_BYTES)}-{name[-_KEPT_NAME_CHARACTERS:]}"
 
 
+def _nothing_written(path: Path) -> InternalError:
+    return InternalError("expected a file to rename, found none", where=str(path))
+
+
 def _sync_file(temporary: Path, path: Path) -> None:
     try:
         handle = os.open(temporary, os.O_RDONLY)
     except FileNotFoundError:
-        raise InternalError("expected a file to rename, found none", where=str(path)) from None
+        raise _nothing_written(path) from None
     try:
         os.fsync(handle)
     finally:
