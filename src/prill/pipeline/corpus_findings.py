@@ -28,6 +28,7 @@ from prill.pipeline.corpus_found import concept_reports, copies, personal, tasks
 from prill.pipeline.findings import lineage_step
 from prill.pipeline.preparation import NOTHING_LEFT, Preparation, prepared_spec
 from prill.pipeline.walk import ShardWalk
+from prill.prepare.rules.measure import Rules
 from prill.prepare.verdict import ReasonCount
 from prill.recipe import PrepareRecipe
 from prill.report import corpus_model as page
@@ -36,7 +37,7 @@ from prill.report.corpus_evidence import (
     length_histogram,
     repeat_lists,
 )
-from prill.report.model import Fact, InputFile, StepCost
+from prill.report.model import Fact, InputFile, MethodNote, StepCost
 from prill.run.record import Record
 from prill.targets.target import read_target
 
@@ -112,6 +113,7 @@ def corpus_report(found: CorpusFindings) -> page.CorpusReport:
         personal=tuple(personal(done)),
         concepts=tuple(_concepts(found)),
         repeats=_repeats(found, read["n_bytes"]),
+        methods=tuple(_methods(done)),
         costs=tuple(_costs(found)),
         lineage=tuple(lineage_step(record) for record in found.records),
         inputs=tuple(_inputs(found)),
@@ -144,7 +146,7 @@ def _rules(
 ) -> list[page.RuleOutcome]:
     done = found.done
     counts = {count.reason: count for count in done.account()}
-    stages = _stages(done)
+    stages, thresholds = _stages(done), _thresholds(done)
     grouped = {_STAGES.get(name, name) for name in done.grouped}
     left, outcomes = done.read.record.counts["n_documents"], []
     n_judged: dict[str, int | None] = {}
@@ -152,8 +154,25 @@ def _rules(
         stage = stages.get(reason, _STAGES["read"])
         n_judged.setdefault(stage, left if stage in grouped else None)
         left -= count.first
-        outcomes.append(_rule(count, stage, n_judged[stage], chosen, examples))
+        rule = _rule(count, stage, n_judged[stage], chosen, examples)
+        outcomes.append(replace(rule, threshold=thresholds.get(reason, "")))
     return outcomes
+
+
+def _thresholds(done: Preparation) -> dict[str, str]:
+    """What each quality rule compares, in words."""
+    rules = [rule for judged in done.judged if isinstance(judged.judge, Rules) for rule in judged.judge.table]
+    return {rule.reason: f"{rule.column} {rule.comparison} {rule.threshold:g}" for rule in rules}
+
+
+def _methods(done: Preparation) -> list[MethodNote]:
+    """Where the quality rules come from, family by family."""
+    rules = [rule for judged in done.judged if isinstance(judged.judge, Rules) for rule in judged.judge.table]
+    sources = {rule.family: rule.source for rule in rules}
+    return [
+        MethodNote(name=family, title=f"{sum(r.family == family for r in rules)} rules", paper=source)
+        for family, source in sources.items()
+    ]
 
 
 def _stages(done: Preparation) -> dict[str, str]:
