@@ -99,7 +99,7 @@ def _write_parquet(temporary: Path, path: Path, tables: Iterable[pa.Table]) -> i
 def _reads_as_bomb(path: Path) -> bool:
     metadata = pq.read_metadata(path)
     n_encoded = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
-    return n_encoded > FREE_BYTES and n_encoded > MAX_EXPANSION // 2 * path.stat().st_size
+    return bool(n_encoded > max(FREE_BYTES, MAX_EXPANSION // 2 * path.stat().st_size))
 
 
 def _compress_mildly(path: Path) -> None:

@@ -18,6 +18,7 @@ from prill.corpus.columns import read_columns
 from prill.corpus.corpus import Corpus
 from prill.features.keyed import derive_seed, keyed_uniform
 from prill.pipeline.preparation import Judged, Preparation
+from prill.prepare.pii import Pii, without_secrets
 from prill.report.corpus_model import Example
 from prill.report.spans import TextSpan, edit_spans
 
@@ -120,27 +121,34 @@ def _add_edits(
         count.places = _smallest(count.places, draws, documents, shard)
 
 
-def read_texts(corpus: Corpus, places: Iterable[Place]) -> dict[Place, tuple[str, str | None, str | None]]:
-    """Text, id and source of documents by their places."""
+def read_texts(
+    corpus: Corpus, done: Preparation, places: Iterable[Place]
+) -> dict[Place, tuple[str, str | None, str | None]]:
+    """Text, id and source of documents by their places; secrets that were found are dots."""
+    pii = [one for one in done.judged if isinstance(one.judge, Pii)]
     wanted: dict[int, list[int]] = {}
     for shard, row in places:
         wanted.setdefault(shard, []).append(row)
     fields = [name for name in ("text", "id", "source") if name in corpus.fields]
     found: dict[Place, tuple[str, str | None, str | None]] = {}
     for shard, rows in sorted(wanted.items()):
+        tables = [one.table(shard) for one in pii]
         for batch in corpus.batches(corpus.shards[shard], fields):
             for row in rows:
                 at = row - batch.first_row
                 if 0 <= at < batch.n_rows:
                     values = {name: batch.columns[name][at].as_py() for name in fields}
-                    found[shard, row] = (values["text"], values.get("id"), values.get("source"))
+                    text = values["text"]
+                    for table in tables:
+                        text = without_secrets(text, table.slice(row, 1))
+                    found[shard, row] = (text, values.get("id"), values.get("source"))
     return found
 
 
 def read_examples(corpus: Corpus, done: Preparation, places: Iterable[Place]) -> dict[Place, Example]:
     """The documents at these places, with everything that is cut out of them."""
     places = sorted(set(places))
-    texts = read_texts(corpus, places)
+    texts = read_texts(corpus, done, places)
     return {place: _example(corpus, done, place, texts[place]) for place in places}
 
 

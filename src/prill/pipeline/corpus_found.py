@@ -39,14 +39,16 @@ _REPEATED = {"lines": ("Repeated lines", "lines"), "substring": ("Repeated passa
 def copies(corpus: Corpus, done: Preparation) -> list[page.DuplicateReport]:
     """Copies of every kind that was looked for, exact ones among all documents first."""
     found = [
-        _copies(corpus, "Exact copies", exact_copies(list(done.read.parts), is_counted=_with_text(done)))
+        _copies(
+            corpus, done, "Exact copies", exact_copies(list(done.read.parts), is_counted=_with_text(done))
+        )
     ]
     for judged in done.judged:
         names = {info.name for info in judged.judge.columns}
         for prefix, title in _GROUPED.items():
             if f"{prefix}_size" in names:
                 facts = grouped_copies(judged.parts, list(done.read.parts), prefix)
-                found.append(_copies(corpus, title, facts))
+                found.append(_copies(corpus, done, title, facts))
         if judged.judge.name in _REPEATED:
             title, what = _REPEATED[judged.judge.name]
             counts = done.grouped[judged.judge.name]
@@ -63,8 +65,8 @@ def copies(corpus: Corpus, done: Preparation) -> list[page.DuplicateReport]:
     return found
 
 
-def _copies(corpus: Corpus, title: str, facts: CopyFacts) -> page.DuplicateReport:
-    found = read_texts(corpus, [(cluster.shard, cluster.row) for cluster in facts.largest])
+def _copies(corpus: Corpus, done: Preparation, title: str, facts: CopyFacts) -> page.DuplicateReport:
+    found = read_texts(corpus, done, [(cluster.shard, cluster.row) for cluster in facts.largest])
     texts = {place: text for place, (text, _, _) in found.items()}
     places = {shard.index: shard.path for shard in corpus.shards}
     if title == "Exact copies":
@@ -171,7 +173,7 @@ def _sample(corpus: Corpus, done: Preparation, seed: int) -> list[str]:
         few = np.argsort(draws, kind="stable")[:N_TRIED]
         found += [(float(draws[row]), (shard, int(row))) for row in few if draws[row] < 1]
         found = sorted(found)[:N_TRIED]
-    texts = read_texts(corpus, [place for _, place in found])
+    texts = read_texts(corpus, done, [place for _, place in found])
     return [texts[place][0] for _, place in found]
 
 

@@ -19,6 +19,7 @@ from prill.pipeline.preparation import prepared_spec
 from prill.pipeline.prepare import of_study
 from prill.pipeline.texts import texts_spec
 from prill.prepare.measure import Judge
+from prill.prepare.pii import Pii, without_secrets
 from prill.prepare.spec import groupings, measures
 from prill.recipe import PrepareRecipe, load_any_recipe
 from prill.report.spans import TextSpan, edit_spans
@@ -35,7 +36,7 @@ class Explained:
 
     Attributes:
         facts: one line a fact: its place, its columns, the verdict.
-        text: as it was read.
+        text: as it was read, with dots for secrets that were found.
         spans: what was taken out of it, with reasons.
         is_kept: whether it is among the prepared documents.
         place: `SHARD:ROW` among them; empty when it was dropped.
@@ -70,6 +71,8 @@ def explain_prepared(run_folder: Path, document: str) -> Explained:
     place = f"shard {shard} ({corpus.shards[shard].path}), row {row}"
     stored = read_run(run_folder)
     found = explain_row(stored, judges, shard, row)
+    if any(isinstance(judge, Pii) for judge in judges):
+        text = without_secrets(text, _row(stored, Pii.name, shard, row))
     return Explained(
         facts=(f"document   {printable(name or '(no id)')}", f"place      {place}", *found.facts),
         text=text,

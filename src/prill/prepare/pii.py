@@ -27,9 +27,14 @@ from prill.features.pii import PII_KINDS, PII_VERSION, PiiKind, find_spans, stri
 from prill.prepare.measure import Drops
 from prill.prepare.spans import Edits, Spans
 
-__all__ = ["Pii", "PiiSpec"]
+__all__ = ["HIDDEN", "Pii", "PiiSpec", "without_secrets"]
 
 PiiAction: TypeAlias = Literal["replace", "drop", "tag"]
+
+HIDDEN: Final[tuple[PiiKind, ...]] = ("secret", "card number", "iban", "us ssn")
+"""Kinds that are never shown in full, whatever is done about them."""
+
+_SHOWN_CHARACTERS = 4
 
 _MARKS: Final[Mapping[PiiKind, str]] = {
     "email": " |||EMAIL_ADDRESS||| ",
@@ -192,6 +197,29 @@ class Pii:
     def _texts(self) -> dict[PiiKind, str]:
         texts = {**(_MARKS if self.spec.style == "marks" else _EXAMPLES), **self.spec.texts}
         return {kind: text for kind, text in texts.items() if kind in self.spec.kinds}
+
+
+def without_secrets(text: str, table: pa.Table) -> str:
+    """The text to show a person: secrets, card numbers and IBANs as four characters and dots.
+
+    Args:
+        table: the measure's columns, of this document alone.
+    Returns:
+        As many bytes of UTF-8 as the text has, so that all spans stay in place.
+    """
+    spans = Spans.of_column(table["pii"])
+    hidden_S = np.flatnonzero(_is_kind(spans, HIDDEN))
+    if not len(hidden_S):
+        return text
+    data = bytearray(text.encode("utf-8", "surrogatepass"))
+    for start, stop in zip(spans.starts[hidden_S].tolist(), spans.stops[hidden_S].tolist(), strict=True):
+        shown = start
+        for _ in range(_SHOWN_CHARACTERS):
+            shown = min(shown + 1, stop)
+            while shown < stop and data[shown] & 0xC0 == 0x80:
+                shown += 1
+        data[shown:stop] = bytes(byte if byte in b"\r\n" else ord(".") for byte in data[shown:stop])
+    return data.decode("utf-8", "surrogatepass")
 
 
 def _is_kind(spans: Spans, kinds: Sequence[str]) -> NDArray[np.bool_]:

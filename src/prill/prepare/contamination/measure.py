@@ -86,10 +86,10 @@ class Contamination:
         labels = [(item.task, item.name) for item in items]
         doubled = [label for label, count in Counter(labels).items() if count > 1]
         if doubled:
-            task, name = doubled[0]
-            message = f"expected one item of each id, found {name!r} of task {task!r} more than once"
+            one, name = doubled[0]
+            message = f"expected one item of each id, found {name!r} of task {one!r} more than once"
             hint = "give each item an `id` of its own, or each file a `name`"
-            where = ", ".join(path for one in spec.tasks for path in one.paths)
+            where = ", ".join(path for task in spec.tasks for path in task.paths)
             problems.append(Problem(message=message, where=where, hint=hint))
         if problems:
             raise DataError.of(problems)
