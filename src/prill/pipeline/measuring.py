@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from prill.corpus.batch import Batch
+from prill.corpus.batch import BadRow, Batch
 from prill.corpus.columns import ColumnInfo, read_columns, write_columns
 from prill.corpus.corpus import Corpus
 from prill.corpus.spec import CorpusSpec
@@ -25,10 +26,24 @@ from prill.pipeline.walk import Done, ManyItem, ShardStep, ShardWalk
 from prill.prepare.measure import Drops, Measure
 from prill.prepare.spans import Edits
 
-__all__ = ["BAD", "EMPTY", "MeasureShard", "ReadDocuments", "engine_kind", "measure_all", "read_counts"]
+__all__ = [
+    "BAD",
+    "BAD_PREFIX",
+    "EMPTY",
+    "MeasureShard",
+    "ReadDocuments",
+    "bad_columns",
+    "engine_kind",
+    "measure_all",
+    "read_counts",
+]
+
+_T = TypeVar("_T")
 
 BAD = "bad record"
 EMPTY = "no text"
+BAD_PREFIX = "prill_"
+"""What the columns of `bad_columns` are called with in rewritten texts."""
 
 _READ_COLUMNS = (
     ColumnInfo(name="hash_high", unit="hash", summary="upper half of the 128-bit hash of the text"),
@@ -45,9 +60,14 @@ _READ_COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class ReadDocuments:
-    """The hash, length and source of every document, and why a record is none."""
+    """The hash, length and source of every document, and why a record is none.
+
+    Attributes:
+        is_rewritten: whether the corpus is one of rewritten texts, which tell why a raw record was bad.
+    """
 
     spec: CorpusSpec
+    is_rewritten: bool = False
     name: str = "read"
     version: int = 1
     fields: tuple[str, ...] = ("text", "source")
@@ -82,7 +102,7 @@ class ReadDocuments:
             "hash_low": low,
             "n_bytes": np.diff(batch.text_buffers()[0]).astype(np.int64),
             "source": source.cast(pa.string()),
-            **_bad_columns(batch),
+            **bad_columns(batch, is_rewritten=self.is_rewritten),
         }
 
     def drops(self, table: pa.Table) -> Drops:
@@ -98,20 +118,26 @@ class ReadDocuments:
         return None
 
 
-def _bad_columns(batch: Batch) -> dict[str, pa.Array]:
+def bad_columns(batch: Batch, *, is_rewritten: bool = False) -> dict[str, pa.Array]:
+    """Why records of a batch are bad, where they stand, and their bytes; null for good ones."""
     types = {"bad": pa.string(), "bad_where": pa.string(), "bad_raw": pa.large_binary()}
     if not batch.bad:
         return {name: pa.nulls(batch.n_rows, kind) for name, kind in types.items()}
     values: dict[str, list[object]] = {name: [None] * batch.n_rows for name in types}
-    for bad in batch.bad:
+    stored = _told(batch.bad, list(types)) if is_rewritten else [dict.fromkeys(types)] * len(batch.bad)
+    for bad, told in zip(batch.bad, stored, strict=True):
         row = bad.row - batch.first_row
-        values["bad"][row] = f"{BAD}: {bad.reason}"
-        values["bad_where"][row] = f"{bad.where}: {bad.message}"
-        values["bad_raw"][row] = bad.raw
+        values["bad"][row] = told["bad"] or f"{BAD}: {bad.reason}"
+        values["bad_where"][row] = told["bad_where"] or f"{bad.where}: {bad.message}"
+        values["bad_raw"][row] = bad.raw if told["bad_raw"] is None else told["bad_raw"]
     return {name: pa.array(values[name], kind) for name, kind in types.items()}
 
 
-_T = TypeVar("_T")
+def _told(found: Sequence[BadRow], names: list[str]) -> list[dict[str, Any]]:
+    """What a file of rewritten texts says of its bad records."""
+    path, rows = found[0].where.rpartition(", row ")[0], [int(bad.where.rpartition(" ")[2]) for bad in found]
+    table = pq.read_table(path, columns=[f"{BAD_PREFIX}{name}" for name in names]).take(rows)
+    return list(table.rename_columns(names).to_pylist())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from prill.corpus.corpus import Corpus
 from prill.corpus.spec import CorpusSpec
 from prill.corpus.writers import write_documents
 from prill.pipeline.measuring import ReadDocuments, engine_kind, measure_all
+from prill.pipeline.texts import texts_spec
 from prill.pipeline.walk import Done, ShardWalk
 from prill.prepare.edit import edited, edited_lengths
 from prill.prepare.measure import Drops, Grouping, GroupingInputs, Judge, Measure
@@ -106,7 +107,8 @@ def prepare(
         groupings: in order; each sees only documents that nothing before it drops.
         memory_bytes: about how much a grouping may hold.
     """
-    first: list[Measure] = [ReadDocuments(spec=walk.corpus.spec), *measures]
+    is_rewritten = walk.corpus.spec.paths == texts_spec(walk.run.path, walk.corpus.spec).paths
+    first: list[Measure] = [ReadDocuments(spec=walk.corpus.spec, is_rewritten=is_rewritten), *measures]
     keys = [grouping.keys for grouping in groupings if grouping.keys is not None]
     dones = measure_all(walk, [*first, *keys], label="measure every document")
     judged = [

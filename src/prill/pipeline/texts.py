@@ -22,6 +22,7 @@ from prill.corpus.spec import CorpusSpec
 from prill.corpus.writers import write_documents
 from prill.features.html import HTML_VERSION, HtmlOptions, extract_texts, extractor_state
 from prill.features.repair import REPAIR_VERSION, RepairOptions, repair_texts
+from prill.pipeline.measuring import BAD_PREFIX, bad_columns
 from prill.pipeline.walk import ShardWalk
 
 __all__ = ["RewriteTexts", "texts_spec", "with_texts"]
@@ -31,7 +32,10 @@ _STATUS = "prill_html"
 
 @dataclass(frozen=True, kw_only=True)
 class RewriteTexts:
-    """Writes one shard with its texts extracted and repaired; a bad record stays one, as a null text."""
+    """Writes one shard with its texts extracted and repaired.
+
+    A bad record stays one, as a null text; why it is one, where and its bytes stand in columns beside it.
+    """
 
     corpus: Corpus
     html: HtmlOptions | None
@@ -60,7 +64,8 @@ class RewriteTexts:
         if batch.bad:
             is_bad = ~batch.good_rows()
             text = pa.array(np.where(is_bad, None, text.to_numpy(zero_copy_only=False)), pa.large_string())
-        return pa.table({**batch.columns, "text": text, _STATUS: status})
+        told = {f"{BAD_PREFIX}{name}": column for name, column in bad_columns(batch).items()}
+        return pa.table({**batch.columns, "text": text, _STATUS: status, **told})
 
 
 def with_texts(walk: ShardWalk, html: HtmlOptions | None, repair: RepairOptions | None) -> ShardWalk:
@@ -77,7 +82,7 @@ def with_texts(walk: ShardWalk, html: HtmlOptions | None, repair: RepairOptions 
         settings["repair"] = {**repair.model_dump(), "version": REPAIR_VERSION}
     walk.over_shards(
         "texts",
-        version=1,
+        version=2,
         settings=settings,
         parents=[],
         inputs=walk.corpus.identity(),
