@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prill.corpus.columns import ColumnInfo, Columns, read_columns, read_infos, write_columns
+from prill.corpus.columns import (
+    ColumnInfo,
+    Columns,
+    StoredColumns,
+    read_columns,
+    read_infos,
+    write_columns,
+)
 from prill.errors import DataError, InternalError
 
 INFOS = (
@@ -49,6 +56,51 @@ def test_what_is_written_is_read(
     assert table.column_names == ["score", "name"]
     np.testing.assert_array_equal(table["score"].to_numpy(), given_ones["score"])
     assert table["name"].to_pylist() == names[:n_rows]
+
+
+SPANS = pa.list_(pa.struct([("start", pa.int64()), ("kind", pa.string()), ("keys", pa.list_(pa.uint64()))]))
+PLACES = st.integers(-(1 << 63), (1 << 63) - 1)
+SPAN = st.fixed_dictionaries(
+    {
+        "start": st.one_of(st.none(), PLACES),
+        "kind": st.sampled_from(["email", "secret", "", None]),
+        "keys": st.lists(st.integers(0, (1 << 64) - 1), max_size=3),
+    }
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(spans=st.lists(st.one_of(st.none(), st.lists(SPAN, max_size=4)), max_size=9))
+def test_lists_of_numbers_and_names_are_read_as_written(
+    tmp_path_factory: pytest.TempPathFactory, spans: list[object]
+) -> None:
+    path = tmp_path_factory.mktemp("columns") / "a.parquet"
+    write_columns(path, {"spans": pa.array(spans, SPANS)}, [ColumnInfo(name="spans")])
+    table = read_columns(path)
+    assert table.schema.field("spans").type == SPANS
+    assert table["spans"].to_pylist() == spans
+
+
+def test_a_stored_table_reads_only_what_it_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    write_columns(path, columns(4), INFOS)
+    stored = StoredColumns(path)
+    assert (stored.num_rows, stored.column_names) == (4, ["score", "n_tokens", "source"])
+    assert stored["source"].to_pylist() == ["web", "books", None, "web"]
+    (start,) = (
+        pq.ParquetFile(path).metadata.row_group(0).column(i).data_page_offset
+        for i in range(3)
+        if pq.ParquetFile(path).schema.column(i).path == "score"
+    )
+    content = bytearray(path.read_bytes())
+    content[start : start + 40] = bytes(40)
+    path.write_bytes(content)
+    broken = StoredColumns(path)
+    assert broken["n_tokens"].to_pylist() == [0, 1, 2, 3]
+    with pytest.raises(DataError, match="damage"):
+        broken["score"]
+    with pytest.raises(DataError, match="found none"):
+        broken["scores"]
 
 
 def test_infos_come_back_and_stand_in_the_file_as_json(tmp_path: Path) -> None:

@@ -77,6 +77,13 @@ def test_splicing_equals_the_rule_by_hand(data: st.DataObject) -> None:
     edits = Edits(spans=spans(column), replacements={str(i): kind for i, kind in enumerate(kinds)})
     array = pa.array(["skipped", *texts], pa.large_string()).slice(1)
     assert edited(array, [edits]).to_pylist() == wanted
+    halves = [
+        Edits(spans=spans([row[k::2] for row in column]), replacements=edits.replacements) for k in (1, 0)
+    ]
+    assert edited(array, halves).to_pylist() == wanted  # not in order
+    rows = np.array(data.draw(st.lists(st.integers(0, len(texts) - 1), max_size=5)), np.int64)
+    some = Edits(spans=edits.spans.of_rows(rows), replacements=edits.replacements)
+    assert edited(array.take(pa.array(rows)), [some]).to_pylist() == [wanted[row] for row in rows]
     lengths = np.array([len(text.encode()) for text in texts], np.int64)
     assert edited_lengths(lengths, [edits])[0].tolist() == [len(text.encode()) for text in wanted]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -128,20 +129,29 @@ def _table(parquet: Any, path: Path, known: list[str], wanted: list[str]) -> pa.
 class StoredColumns:
     """The columns of one file as a table whose columns are read when they are asked for, once each.
 
-    The file stays open as long as this lives.
+    The file is opened when anything is asked for, and stays open as long as this lives.
 
-    Attributes:
-        num_rows, column_names: as of a table.
     Raises:
         DataError: the file is missing or damaged, or lacks a column that is asked for.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._parquet = _parquet(_opened(path), path)
-        self.num_rows: int = self._parquet.metadata.num_rows
-        self.column_names: list[str] = self._parquet.schema_arrow.names
         self._read: dict[str, pa.ChunkedArray] = {}
+
+    @cached_property
+    def num_rows(self) -> int:
+        """As of a table."""
+        return int(self._parquet.metadata.num_rows)
+
+    @cached_property
+    def column_names(self) -> list[str]:
+        """As of a table."""
+        return list(self._parquet.schema_arrow.names)
+
+    @cached_property
+    def _parquet(self) -> Any:
+        return _parquet(_opened(self._path), self._path)
 
     def __getitem__(self, name: str) -> pa.ChunkedArray:
         if name not in self._read:
