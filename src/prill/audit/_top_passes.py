@@ -26,6 +26,8 @@ __all__ = ["CollectShard", "CountShard", "Reader"]
 
 _TOKEN = re.compile(r"\w+|[^\w\s]+")
 _SAMPLE_SEED = 0x70B
+_PIECE_BYTES = 1_000_000
+_PIECE_END = re.compile(rb"[ \n]")
 _N_SLOTS = 1 << 18
 
 _Column: TypeAlias = tuple[pa.Array, NDArray[np.int64]]
@@ -79,11 +81,12 @@ class Reader:
         for shard in sorted({place[0] for place in places}):
             wanted = sorted({place for place in places if place[0] == shard})
             for column, rows in self.columns(shard):
-                for place in wanted:
-                    at = int(np.searchsorted(rows, place[1]))
-                    if at < len(rows) and rows[at] == place[1]:
-                        text = column[at].as_py()
-                        found[place] = _line_at(text, *place[2:]) if is_line else _ngram_at(text, *place[2:])
+                for row, places_of_row in itertools.groupby(wanted, key=lambda place: place[1]):
+                    at = int(np.searchsorted(rows, row))
+                    if at < len(rows) and rows[at] == row:
+                        data = memoryview(column[at].as_buffer())
+                        look = _lines_at if is_line else _ngrams_at
+                        found.update(look(data, list(places_of_row)))
                 if found.keys() >= set(wanted):
                     break
         return [found[place] for place in places]
@@ -177,10 +180,25 @@ def _twice(text: pa.Array, special_D: NDArray[np.bool_]) -> Iterator[tuple[pa.Ar
         yield pa.array(lowered, pa.large_string()), np.zeros(len(lowered), np.bool_)
 
 
-def _line_at(text: str, start: int, length: int) -> str:
-    return text.encode()[start : start + length].decode()
+def _lines_at(data: memoryview, places: Sequence[_Place]) -> dict[_Place, str]:
+    return {place: bytes(data[place[2] : place[2] + place[3]]).decode() for place in places}
 
 
-def _ngram_at(text: str, first: int, n: int) -> str:
-    tokens = itertools.islice(_TOKEN.finditer(text.lower()), first, first + n)
-    return " ".join(token.group() for token in tokens)
+def _ngrams_at(data: memoryview, places: Sequence[_Place]) -> dict[_Place, str]:
+    """The n-grams of one document, which is walked once and never decoded as a whole."""
+    last = max(first + n for _, _, first, n in places)
+    wanted = {token for _, _, first, n in places for token in range(first, first + n)}
+    words = itertools.islice(enumerate(_words(data)), last)
+    kept = {number: word for number, word in words if number in wanted}
+    return {place: " ".join(kept[place[2] + k] for k in range(place[3])) for place in places}
+
+
+def _words(data: memoryview) -> Iterator[str]:
+    """The words of a text in UTF-8, decoded in pieces that end at a space or a line end."""
+    start = 0
+    while start < len(data):
+        end = _PIECE_END.search(data, start + _PIECE_BYTES)
+        stop = end.start() if end else len(data)
+        piece = bytes(data[start:stop]).decode().lower()
+        yield from (token.group() for token in _TOKEN.finditer(piece))
+        start = stop
