@@ -186,12 +186,13 @@ def _content(path: Path) -> bytes:
 
 
 def _parsed(content: bytes, where: str) -> Any:
+    hint = "use the tokenizer.json of a fast Hugging Face tokenizer"
     try:
         parsed = orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        raise DataError(f"expected JSON, found an error at character {error.pos}", where=where) from error
+        message = f"expected JSON, found an error at character {error.pos}"
+        raise DataError(message, where=where, hint=hint) from error
     if not isinstance(parsed, dict) or not isinstance(parsed.get("model"), dict):
-        hint = "use the tokenizer.json of a fast Hugging Face tokenizer"
         raise DataError("expected a tokenizer with a `model`, found other JSON", where=where, hint=hint)
     from tokenizers import Tokenizer
 

@@ -22,7 +22,7 @@ from prill.prepare.pii import Pii, without_secrets
 from prill.report.corpus_model import Example
 from prill.report.spans import TextSpan, edit_spans
 
-__all__ = ["Chosen", "EditCount", "choose_examples", "read_examples", "read_texts"]
+__all__ = ["Chosen", "EditCount", "choose_examples", "file_names", "read_examples", "read_texts"]
 
 PER_REASON = 3
 
@@ -152,6 +152,12 @@ def read_examples(corpus: Corpus, done: Preparation, places: Iterable[Place]) ->
     return {place: _example(corpus, done, place, texts[place]) for place in places}
 
 
+def file_names(corpus: Corpus, done: Preparation) -> dict[int, str]:
+    """How a report calls the file of each shard: those that the run itself wrote by their path inside it."""
+    run = f"{done.prepared.parts[0].parent.parent.resolve()}/" if done.prepared.parts else ""
+    return {shard.index: shard.path.removeprefix(run) for shard in corpus.shards}
+
+
 def _example(
     corpus: Corpus, done: Preparation, place: Place, read: tuple[str, str | None, str | None]
 ) -> Example:
@@ -162,7 +168,7 @@ def _example(
     reasons = verdict["reasons"]
     fate = f"dropped: {'; '.join(reasons)}" if reasons else _kept(len(spans), verdict["n_bytes_cut"])
     return Example(
-        shard=corpus.shards[shard].path,
+        shard=file_names(corpus, done)[shard],
         row=row,
         text=text,
         fate=fate,

@@ -15,7 +15,7 @@ from prill.corpus.columns import read_columns
 from prill.corpus.corpus import Corpus
 from prill.engine import Engine
 from prill.features.keyed import derive_seed, keyed_uniform
-from prill.pipeline.corpus_examples import read_texts
+from prill.pipeline.corpus_examples import file_names, read_texts
 from prill.pipeline.preparation import Preparation
 from prill.prepare.contamination.error_rates import ErrorRates, Rate, estimate_errors
 from prill.prepare.contamination.measure import Contamination
@@ -68,7 +68,7 @@ def copies(corpus: Corpus, done: Preparation) -> list[page.DuplicateReport]:
 def _copies(corpus: Corpus, done: Preparation, title: str, facts: CopyFacts) -> page.DuplicateReport:
     found = read_texts(corpus, done, [(cluster.shard, cluster.row) for cluster in facts.largest])
     texts = {place: text for place, (text, _, _) in found.items()}
-    places = {shard.index: shard.path for shard in corpus.shards}
+    places = file_names(corpus, done)
     if title == "Exact copies":
         return exact_copy_report(facts, texts, places)
     return copy_report(title, facts, texts, places, note=_AMONG)

@@ -71,7 +71,9 @@ def read_list(known: KnownList) -> UrlList:
         entries = sorted(set(_entries(content.decode("utf-8"))))
     except UnicodeDecodeError as error:
         raise DataError(
-            f"expected UTF-8, found other bytes at {error.start}", where=str(known.path)
+            f"expected UTF-8, found other bytes at {error.start}",
+            where=str(known.path),
+            hint="save the list as UTF-8",
         ) from error
     if not entries:
         raise DataError("expected at least one entry, found none", where=str(known.path))

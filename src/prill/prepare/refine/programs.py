@@ -19,6 +19,7 @@ from prill.errors import DataError
 __all__ = ["Written", "read_programs"]
 
 _HASH: Final = re.compile(r"[0-9a-f]{32}")
+_HINT: Final = "repair the line, or take it out: a document without a program stays as it is"
 _KEYS: Final = frozenset({"id", "hash", "doc_program", "chunk_program"})
 
 
@@ -52,13 +53,15 @@ def _parsed(line: bytes, where: str) -> tuple[str, Written]:
     try:
         record: Any = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise DataError("expected one JSON object a line, found no JSON", where=where) from error
+        raise DataError("expected one JSON object a line, found no JSON", where=where, hint=_HINT) from error
     if not isinstance(record, dict) or not set(record) <= _KEYS:
-        raise DataError(f"expected an object with some of {', '.join(sorted(_KEYS))}", where=where)
+        raise DataError(
+            f"expected an object with some of {', '.join(sorted(_KEYS))}", where=where, hint=_HINT
+        )
     name, key = ("hash", record["hash"]) if "hash" in record else ("id", record.get("id"))
     if not isinstance(key, str) or (name == "hash" and not _HASH.fullmatch(key)):
-        raise DataError("expected an `id`, or a `hash` of 32 hexadecimal digits", where=where)
+        raise DataError("expected an `id`, or a `hash` of 32 hexadecimal digits", where=where, hint=_HINT)
     texts = (record.get("doc_program"), record.get("chunk_program"))
     if not all(text is None or isinstance(text, str) for text in texts):
-        raise DataError("expected programs that are strings or null", where=where)
+        raise DataError("expected programs that are strings or null", where=where, hint=_HINT)
     return f"{name}:{key}", Written(document=texts[0], chunk=texts[1])
