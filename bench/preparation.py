@@ -27,7 +27,7 @@ from prill.recipe import PrepareRecipe, load_any_recipe
 from prill.run.events import timings
 
 RECIPE = """\
-corpus: {{paths: [{corpus}]}}
+corpus: {{paths: ['{corpus}/*.parquet']}}
 prepare:
   rules: {{presets: [gopher_repetition, gopher_quality, c4, fineweb]}}
   age: null
