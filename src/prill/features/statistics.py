@@ -36,7 +36,7 @@ __all__ = [
     "split",
 ]
 
-STATISTICS_VERSION: Final = 1
+STATISTICS_VERSION: Final = 2
 """Version of all counts here; it changes whenever a count changes."""
 
 MEASURED_BYTES: Final = 16 * 1024 * 1024
