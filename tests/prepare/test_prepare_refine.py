@@ -167,10 +167,11 @@ def test_replacements_then_lines_are_what_strings_say(
 
 
 @given(st.text(max_size=200))
-def test_any_text_is_read_without_an_exception(text: str) -> None:
+def test_any_text_is_read_to_a_decision(text: str) -> None:
+    decisions = {"keep", "edited", "drop", "program_ignored"}
     for wrapped in (text, f"remove_lines({text}", f"normalize({text})", f'normalize("{text}")'):
-        parse_program(wrapped)
-        execute(text, parse_released(wrapped), released=True)
+        assert execute(text, parse_program(wrapped), released=False).decision in decisions
+        assert execute(text, parse_released(wrapped), released=True).decision in decisions
 
 
 def test_chunks_number_lines_through_the_document_and_fit() -> None:
