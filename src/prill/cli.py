@@ -210,7 +210,9 @@ class _State:
 
 
 def _finish_preparation(done: Prepared) -> None:
-    typer.echo(done.summary.rstrip("\n"))
+    from prill.report.corpus_terminal import write_corpus_summary
+
+    write_corpus_summary(done.summary, sys.stdout)
     typer.echo(f"report: {done.folder / 'report.html'}")
     typer.echo(f"prepared: {done.folder / 'prepared'}")
     if done.rewritten is not None:

@@ -29,6 +29,7 @@ from prill.pipeline.findings import lineage_step
 from prill.pipeline.preparation import NOTHING_LEFT, Preparation, prepared_spec
 from prill.pipeline.walk import ShardWalk
 from prill.prepare.rules.measure import Rules
+from prill.prepare.rules.table import Rule
 from prill.prepare.verdict import ReasonCount
 from prill.recipe import PrepareRecipe
 from prill.report import corpus_model as page
@@ -146,7 +147,8 @@ def _rules(
 ) -> list[page.RuleOutcome]:
     done = found.done
     counts = {count.reason: count for count in done.account()}
-    stages, thresholds = _stages(done), _thresholds(done)
+    stages = _stages(done)
+    thresholds = {r.reason: f"{r.column} {r.comparison} {r.threshold:g}" for r in _quality_rules(done)}
     grouped = {_STAGES.get(name, name) for name in done.grouped}
     left, outcomes = done.read.record.counts["n_documents"], []
     n_judged: dict[str, int | None] = {}
@@ -159,15 +161,14 @@ def _rules(
     return outcomes
 
 
-def _thresholds(done: Preparation) -> dict[str, str]:
-    """What each quality rule compares, in words."""
-    rules = [rule for judged in done.judged if isinstance(judged.judge, Rules) for rule in judged.judge.table]
-    return {rule.reason: f"{rule.column} {rule.comparison} {rule.threshold:g}" for rule in rules}
+def _quality_rules(done: Preparation) -> list[Rule]:
+    """The quality rules that judged, in order."""
+    return [rule for judged in done.judged if isinstance(judged.judge, Rules) for rule in judged.judge.table]
 
 
 def _methods(done: Preparation) -> list[MethodNote]:
     """Where the quality rules come from, family by family."""
-    rules = [rule for judged in done.judged if isinstance(judged.judge, Rules) for rule in judged.judge.table]
+    rules = _quality_rules(done)
     sources = {rule.family: rule.source for rule in rules}
     return [
         MethodNote(name=family, title=f"{sum(r.family == family for r in rules)} rules", paper=source)

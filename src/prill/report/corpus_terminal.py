@@ -1,7 +1,7 @@
 """The closing lines of a preparation in the terminal: the account, what took most, what to know.
 
-A person at a terminal sees the first line in bold and the notes dimmed; a pipe gets the same words with
-ordinary hyphens and spaces. Never more than `MAX_LINES` lines, each one line long.
+Plain words with ordinary hyphens and spaces, kept as a file of the run, so that going on with a finished one
+says the same. Never more than `MAX_LINES` lines, each one line long.
 """
 
 from __future__ import annotations
@@ -26,20 +26,10 @@ _PLAIN = str.maketrans({"−": "-", "–": "-", "\u00a0": " ", "…": "...", "�
 _Row = tuple[str, ...]
 
 
-def write_corpus_summary(data: CorpusReport, stream: TextIO, *, report: str | None = None) -> None:
-    """Writes the account, the largest rules and the notes to `stream`; `report` names the page, the last."""
+def write_corpus_summary(summary: str, stream: TextIO) -> None:
+    """Writes a summary; what the stream's encoding lacks is shown as a question mark."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    lines = _lines(data, report)
-    if stream.isatty() and encoding.lower().replace("-", "") == "utf8":
-        from rich.console import Console
-        from rich.text import Text
-
-        console = Console(file=stream, highlight=False, markup=False, soft_wrap=True)
-        for number, line in enumerate(lines):
-            style = "bold" if number == 0 else "dim" if line.startswith(("note: ", "never fired: ")) else ""
-            console.print(Text(line, style=style))
-        return
-    stream.write(_plain(lines).encode(encoding, "replace").decode(encoding))
+    stream.write(summary.encode(encoding, "replace").decode(encoding))
 
 
 def plain_corpus_summary(data: CorpusReport, *, report: str | None = None) -> str:
