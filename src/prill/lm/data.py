@@ -29,9 +29,12 @@ from numpy.typing import NDArray
 
 from prill.errors import DataError
 
-__all__ = ["Rows", "TokenStream", "batch", "positions_of", "row_order", "stack_rows"]
+__all__ = ["CHANNELS", "Rows", "Soft", "TokenStream", "batch", "positions_of", "row_order", "stack_rows"]
 
 Ints = NDArray[np.int64]
+
+CHANNELS = {"weights": np.float32, "scores": np.float32, "visible": np.bool_}
+"""What a token may carry beside its id, and the type of it; see `TokenStream`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +46,31 @@ class TokenStream:
             end-of-text token.
         doc_starts: first token of each document, then N; int64, shape (D + 1,).
         name: named in errors.
+        weights: weight of the loss of predicting each token, float32, (N,); 0 masks it; None: all 1.
+        scores: what an objective reads of each token (a penalty, a reward), float32, (N,).
+        visible: tokens that every token of their document may see, as the input of a prefix language model;
+            bool, (N,); they must open their document. None: every token sees only what is before it.
     Raises:
-        DataError: boundaries do not rise from 0 to N, or documents do not share their last token.
+        DataError: boundaries do not rise from 0 to N, documents do not share their last token, or a channel
+            has another length.
     """
 
     tokens: NDArray[Any]
     doc_starts: Ints
     name: str = "token stream"
+    weights: NDArray[np.float32] | None = None
+    scores: NDArray[np.float32] | None = None
+    visible: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         starts = self.doc_starts
+        for channel in CHANNELS:
+            values = getattr(self, channel)
+            if values is not None and len(values) != len(self.tokens):
+                raise DataError(
+                    f"`{channel}` needs one value a token, found {len(values)} for {len(self.tokens)} tokens",
+                    where=self.name,
+                )
         if len(starts) < 2 or starts[0] != 0 or starts[-1] != len(self.tokens) or np.any(np.diff(starts) < 1):
             raise DataError(
                 f"document starts must rise from 0 to the {len(self.tokens)} tokens of the stream, "
@@ -95,28 +113,53 @@ class TokenStream:
         return len(self.doc_starts) - 1
 
     def digest(self) -> str:
-        """SHA-256 over boundaries and token values, independent of the integer width."""
+        """SHA-256 over boundaries, token values and channels, independent of the integer width."""
         seen = hashlib.sha256(np.ascontiguousarray(self.doc_starts, dtype="<i8").tobytes())
         for start in range(0, self.n_tokens, 1 << 22):
             seen.update(np.asarray(self.tokens[start : start + (1 << 22)], dtype="<u4").tobytes())
+        for channel in CHANNELS:
+            values = getattr(self, channel)
+            if values is not None:
+                seen.update(channel.encode() + np.ascontiguousarray(values).tobytes())
         return seen.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
-    """Packed rows of one model, int64, each of shape (B, T); or of K models, (K, B, T).
+class Soft:
+    """A teacher's distribution over the k most likely tokens at each place.
 
     Attributes:
-        inputs: token ids that go in.
+        ids: token ids, int64, (..., T, k).
+        shares: their probability, float32, (..., T, k); what is missing to 1 belongs to no token.
+    """
+
+    ids: Ints
+    shares: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Packed rows of one model, each of shape (B, T); or of K models, (K, B, T). Everything a step reads.
+
+    Attributes:
+        inputs: token ids that go in, int64.
         targets: token ids to predict.
         positions: place within the document or, after a row break, within the row; from 0.
         segments: equal where attention is allowed, within one row.
+        weights: weight of each target's loss, float32; 0 masks it; None: all 1.
+        scores: what the objective reads of each target, float32; None: nothing.
+        visible: inputs that their whole segment may see; None: none, attention is causal.
+        soft: a teacher's distribution for each target; None: none.
     """
 
     inputs: Ints
     targets: Ints
     positions: Ints
     segments: Ints
+    weights: NDArray[np.float32] | None = None
+    scores: NDArray[np.float32] | None = None
+    visible: NDArray[np.bool_] | None = None
+    soft: Soft | None = None
 
 
 def row_order(first: int, count: int, *, seed: int, block: int, total: int) -> Ints:
@@ -153,22 +196,46 @@ def batch(stream: TokenStream, row_numbers: Ints, *, seq_len: int) -> Rows:
             where=stream.name,
             hint="select more documents, or use fewer or shorter rows",
         )
-    inputs = np.empty((n_rows, seq_len), dtype=np.int64)
-    targets, segments = np.empty_like(inputs), np.empty_like(inputs)
-    for b, row in enumerate(row_numbers.tolist()):
-        targets[b], segments[b] = _read(stream, row * seq_len, seq_len)
-        inputs[b, 0] = stream.tokens[(row * seq_len - 1) % stream.n_tokens]
-        inputs[b, 1:] = targets[b, :-1]
-    return Rows(inputs=inputs, targets=targets, positions=positions_of(segments), segments=segments)
+    first = np.asarray(row_numbers, np.int64)[:, None] * seq_len
+    epoch, place = np.divmod(first + np.arange(seq_len), stream.n_tokens)
+    targets = np.asarray(stream.tokens[place], np.int64)
+    inputs = np.empty_like(targets)
+    inputs[:, 0] = stream.tokens[(first[:, 0] - 1) % stream.n_tokens]
+    inputs[:, 1:] = targets[:, :-1]
+    segments = np.searchsorted(stream.doc_starts, place, side="right") - 1 + epoch * stream.n_documents
+    return Rows(
+        inputs=inputs,
+        targets=targets,
+        positions=positions_of(segments),
+        segments=segments,
+        weights=None if stream.weights is None else stream.weights[place],
+        scores=None if stream.scores is None else stream.scores[place],
+        visible=None if stream.visible is None else _visible_inputs(stream.visible, place, segments),
+    )
 
 
 def stack_rows(rows: list[Rows]) -> Rows:
-    """The rows of K models with a leading model axis."""
+    """The rows of K models with a leading model axis; a channel that any of them has, all get."""
+
+    def stacked(name: str, default: float) -> NDArray[Any] | None:
+        found = [getattr(r, name) for r in rows]
+        if all(values is None for values in found):
+            return None
+        blank = np.full(rows[0].inputs.shape, default, CHANNELS[name])
+        return np.stack([blank if values is None else values for values in found])
+
+    soft = [r.soft for r in rows if r.soft is not None]
     return Rows(
         inputs=np.stack([r.inputs for r in rows]),
         targets=np.stack([r.targets for r in rows]),
         positions=np.stack([r.positions for r in rows]),
         segments=np.stack([r.segments for r in rows]),
+        weights=stacked("weights", 1.0),
+        scores=stacked("scores", 0.0),
+        visible=stacked("visible", 0.0),
+        soft=Soft(ids=np.stack([s.ids for s in soft]), shares=np.stack([s.shares for s in soft]))
+        if soft
+        else None,
     )
 
 
@@ -191,18 +258,15 @@ def _block_order(seed: int, start: int, stop: int) -> Ints:
     return start + np.argsort(mixed, kind="stable").astype(np.int64)
 
 
-def _read(stream: TokenStream, first: int, count: int) -> tuple[Ints, Ints]:
-    """`count` tokens from endless repetition of the stream, and a document number that never repeats."""
-    epoch, offset = divmod(first, stream.n_tokens)
-    tokens = np.empty(count, dtype=np.int64)
-    documents = np.empty(count, dtype=np.int64)
-    done = 0
-    while done < count:
-        stop = min(stream.n_tokens, offset + count - done)
-        part = slice(done, done + stop - offset)
-        tokens[part] = stream.tokens[offset:stop]
-        owner = np.searchsorted(stream.doc_starts, np.arange(offset, stop), side="right") - 1
-        documents[part] = owner + epoch * stream.n_documents
-        done += stop - offset
-        epoch, offset = epoch + 1, 0
-    return tokens, documents
+def _visible_inputs(visible: NDArray[np.bool_], place: Ints, segments: Ints) -> NDArray[np.bool_]:
+    """Which inputs are visible, given which tokens are: an input is the token before its target.
+
+    The first input of a segment, end-of-text or the last token of the row before, opens the visible part if
+    the token after it is visible.
+    """
+    found = np.zeros(place.shape, np.bool_)
+    here = visible[place]
+    found[:, 0] = here[:, 0]
+    opens = segments[:, 1:] != segments[:, :-1]
+    found[:, 1:] = np.where(opens, here[:, 1:], here[:, :-1])
+    return found

@@ -1,0 +1,84 @@
+"""One stream of documents, its rows visited in a keyed order."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from prill.errors import RecipeError
+from prill.lm.data import Rows, TokenStream, batch, row_order
+
+__all__ = ["Shuffle", "StreamFeed"]
+
+Shuffle = Literal["stream", "block", "none"]
+BLOCK_ROWS = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamFeed:
+    """A stream repeated without end.
+
+    Args:
+        stream: documents in order.
+        row_tokens: T.
+        seed: of the order.
+        shuffle: rows are visited in an order keyed by the seed: over the whole `stream` (each epoch anew),
+            within each `block` of 1,024 rows, so that the coarse order stays and a plan of one epoch
+            visits exactly the stream's first rows, or as they come (`none`).
+        n_rows: base rows of the whole plan; `block` needs it to end its last block there.
+    Raises:
+        RecipeError: `block` without `n_rows`.
+        DataError: the stream is shorter than one row.
+    """
+
+    stream: TokenStream
+    row_tokens: int
+    seed: int
+    shuffle: Shuffle = "stream"
+    n_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.shuffle == "block" and self.n_rows is None:
+            raise RecipeError("a shuffle within blocks needs the rows of the plan, found none", where="feed")
+        batch(self.stream, np.zeros(1, np.int64), seq_len=self.row_tokens)
+
+    @property
+    def name(self) -> str:
+        return self.stream.name
+
+    @property
+    def n_tokens(self) -> int:
+        return self.stream.n_tokens
+
+    @functools.cached_property
+    def highest_id(self) -> int:
+        return int(self.stream.tokens.max())
+
+    def rows(self, first: int, count: int) -> Rows:
+        return batch(self.stream, self._numbers(first, count), seq_len=self.row_tokens)
+
+    def documents(self, first: int, count: int) -> list[str]:
+        starts = self._numbers(first, count) * self.row_tokens % self.stream.n_tokens
+        found: set[int] = set()
+        for start in starts.tolist():
+            places = (start + np.arange(self.row_tokens)) % self.stream.n_tokens
+            found |= set((np.searchsorted(self.stream.doc_starts, places, side="right") - 1).tolist())
+        return [f"{self.name}, document {number}" for number in sorted(found)]
+
+    def digest(self) -> str:
+        plan = self.n_rows if self.shuffle == "block" else None
+        text = f"{self.stream.digest()}|{self.row_tokens}|{self.seed}|{self.shuffle}|{plan}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _numbers(self, first: int, count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+        block, total = 1, 0
+        if self.shuffle == "stream":
+            block = max(1, self.stream.n_tokens // self.row_tokens)
+            total = first + count + block  # no last block
+        elif self.shuffle == "block":
+            block, total = BLOCK_ROWS, self.n_rows or 0
+        return row_order(first, count, seed=self.seed, block=block, total=total)

@@ -1,0 +1,1 @@
+"""What training minimises: token losses and auxiliary terms; one file a published objective."""

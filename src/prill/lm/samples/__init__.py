@@ -1,0 +1,1 @@
+"""Sample transforms: from documents to tokens with weights; one file a published idea."""
