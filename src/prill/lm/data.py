@@ -221,7 +221,7 @@ def stack_rows(rows: list[Rows]) -> Rows:
         found = [getattr(r, name) for r in rows]
         if all(values is None for values in found):
             return None
-        blank = np.full(rows[0].inputs.shape, default, CHANNELS[name])
+        blank: NDArray[Any] = np.full(rows[0].inputs.shape, default, CHANNELS[name])
         return np.stack([blank if values is None else values for values in found])
 
     soft = [r.soft for r in rows if r.soft is not None]
