@@ -6,24 +6,41 @@ is the continuous curve of the papers (value(W) is the peak). A training step s,
 t in [s, s + 1] and uses the midpoint, `rate(s)`, so that neither the first step of a warm-up nor the last
 step of a decay to zero is wasted.
 
+What a user writes (shares, steps or tokens) is turned into these tables by `prill.lm.schedules.spec`.
+
 Source: warm-up and cosine: Loshchilov & Hutter 2017, arXiv:1608.03983. WSD: Hu et al. 2024,
-arXiv:2404.06395, section 4. Infinite schedule: Ibrahim et al. 2024, arXiv:2403.08763, section 7; Singh et al.
-2025, arXiv:2503.02844, equation 1 (its reading of the annealing share: `anneal_steps_from_zero`).
+arXiv:2404.06395, section 4; its 1 - sqrt decay: Haegele et al. 2024, arXiv:2405.18392. WSD-S: Wen et al.
+2024, arXiv:2410.05192. Re-warming: Gupta et al. 2023, arXiv:2308.04014. Infinite schedule: Ibrahim et al.
+2024, arXiv:2403.08763, section 7; Singh et al. 2025, arXiv:2503.02844, equation 1 (its reading of the
+annealing share: `anneal_steps_from_zero`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
 from prill.errors import RecipeError
 
-__all__ = ["Branch", "Curve", "Phase", "Schedule", "branches", "cosine", "infinite", "wsd"]
+__all__ = [
+    "Branch",
+    "Curve",
+    "Phase",
+    "Schedule",
+    "branches",
+    "constant",
+    "cosine",
+    "half_life_floor",
+    "infinite",
+    "rewarmed",
+    "wsd",
+    "wsd_s",
+]
 
-Curve = Literal["constant", "linear", "cosine", "exponential", "inverse_sqrt"]
+Curve = Literal["constant", "linear", "cosine", "exponential", "inverse_sqrt", "one_minus_sqrt"]
 INVERSE_SQRT_SHARPNESS = 10.0
 
 
@@ -94,6 +111,25 @@ class Schedule:
         """The learning rate of training step `step`, counted from 0: the curve at the step's midpoint."""
         return self.value(step + 0.5)
 
+    @property
+    def stop(self) -> float:
+        """End of the last phase."""
+        return self.phases[-1].stop
+
+    def then(self, other: Schedule) -> Schedule:
+        """This schedule, then `other` from its end on; the rate may jump in between."""
+        at = self.stop
+        later = tuple(
+            replace(
+                phase,
+                start=phase.start + at,
+                stop=phase.stop + at,
+                reach=None if phase.reach is None else phase.reach + at,
+            )
+            for phase in other.phases
+        )
+        return Schedule(phases=self.phases + later)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Branch:
@@ -106,6 +142,16 @@ class Branch:
     def n_decay(self) -> int:
         """Steps of the decay."""
         return self.stop - self.start
+
+
+def constant(*, peak: float, warmup: int, total: int) -> Schedule:
+    """Warm-up, then `peak` to the end: the trunk of decay branches, or of checkpoint averaging."""
+    return Schedule(
+        phases=(
+            Phase(start=0, stop=warmup, first=0.0, last=peak),
+            Phase(start=warmup, stop=total, first=peak, last=peak, curve="constant"),
+        )
+    )
 
 
 def cosine(*, peak: float, floor: float, warmup: int, total: int) -> Schedule:
@@ -127,6 +173,50 @@ def wsd(
             Phase(start=0, stop=warmup, first=0.0, last=peak),
             Phase(start=warmup, stop=decay_from, first=peak, last=peak, curve="constant"),
             Phase(start=decay_from, stop=total, first=peak, last=floor, curve=curve),
+        )
+    )
+
+
+def half_life_floor(*, peak: float, n_decay: float, half_life: float) -> float:
+    """Where `peak` x 0.5^(t / half_life) stands after `n_decay` steps: the floor of an exponential decay.
+
+    Source: Hu et al. 2024, arXiv:2404.06395, section 4.3: f(s - T) = 0.5^((s - T) / H).
+    """
+    return float(peak * 0.5 ** (n_decay / half_life))
+
+
+def wsd_s(
+    *,
+    peak: float,
+    warmup: int,
+    stops: Sequence[int],
+    decays: Sequence[int],
+    floor: float = 0.0,
+    curve: Curve = "linear",
+    peaks: Sequence[float] | None = None,
+) -> Schedule:
+    """WSD, simplified: period i is constant, decays over its last `decays[i]` steps and ends at `stops[i]`.
+
+    The next period continues from the decayed weights and jumps back to the peak; there is one warm-up.
+    `peaks` gives each period a peak of its own.
+    """
+    values = list(peaks or [peak] * len(stops))
+    phases = [Phase(start=0, stop=warmup, first=0.0, last=values[0])]
+    for start, stop, n_decay, top in zip((warmup, *stops), stops, decays, values, strict=False):
+        phases.append(Phase(start=start, stop=stop - n_decay, first=top, last=top, curve="constant"))
+        phases.append(Phase(start=stop - n_decay, stop=stop, first=top, last=floor, curve=curve))
+    return Schedule(phases=tuple(phases))
+
+
+def rewarmed(*, first: float, peak: float, floor: float, warmup: int, total: int) -> Schedule:
+    """Re-warm from `first`, where the last training ended, to `peak`, then a cosine down to `floor`.
+
+    Put it behind an earlier schedule with `Schedule.then`, or use it alone to continue from a checkpoint.
+    """
+    return Schedule(
+        phases=(
+            Phase(start=0, stop=warmup, first=first, last=peak),
+            Phase(start=warmup, stop=total, first=peak, last=floor, curve="cosine"),
         )
     )
 
@@ -161,20 +251,21 @@ def infinite(
     )
 
 
-def branches(token_counts: Sequence[int], *, tokens_per_step: int, decay_share: float) -> tuple[Branch, ...]:
+def branches(
+    token_counts: Sequence[int], *, steps_for: Callable[[int], int], decay_share: float
+) -> tuple[Branch, ...]:
     """Where the decay branches of a WSD trunk leave and end, for rising token counts.
 
-    A branch for D tokens ends after floor(D / tokens_per_step) steps, so that a budget is never exceeded,
-    and its decay is the last `decay_share` of those steps (at least one).
+    A branch for D tokens ends after `steps_for(D)` steps, the most that D tokens fill, so that a budget is
+    never exceeded, and its decay is the last `decay_share` of those steps (at least one).
 
     Raises:
         RecipeError: no counts, counts that do not rise, or a count below one step.
     """
-    stops = [count // tokens_per_step for count in token_counts]
+    stops = [steps_for(count) for count in token_counts]
     if not stops or stops[0] < 1 or any(b <= a for a, b in pairwise(stops)):
         raise RecipeError(
-            f"token counts must rise by at least one step of {tokens_per_step} tokens, "
-            f"found {list(token_counts)}",
+            f"token counts must rise by at least one step each, found {list(token_counts)}",
             where="training tokens",
             hint="give more tokens, or fewer rows a step",
         )
@@ -191,6 +282,8 @@ def _along(curve: Curve, x: float, first: float, last: float) -> float:
         return last + 0.5 * (first - last) * (1.0 + math.cos(math.pi * x))
     if curve == "exponential":
         return float(first * (last / first) ** x)
+    if curve == "one_minus_sqrt":
+        return first + (last - first) * math.sqrt(x)
     return first + (last - first) * _inverse_sqrt(x) / _inverse_sqrt(1.0)
 
 

@@ -1,0 +1,1 @@
+"""What a user writes about the learning rate, and the courses it means."""
