@@ -187,24 +187,23 @@ def half_life_floor(*, peak: float, n_decay: float, half_life: float) -> float:
 
 def wsd_s(
     *,
-    peak: float,
     warmup: int,
     stops: Sequence[int],
     decays: Sequence[int],
-    floor: float = 0.0,
+    peaks: Sequence[float],
+    floors: Sequence[float],
     curve: Curve = "linear",
-    peaks: Sequence[float] | None = None,
 ) -> Schedule:
-    """WSD, simplified: period i is constant, decays over its last `decays[i]` steps and ends at `stops[i]`.
+    """WSD, simplified: period i stays at `peaks[i]`, then decays over `decays[i]` steps to `floors[i]`.
 
-    The next period continues from the decayed weights and jumps back to the peak; there is one warm-up.
-    `peaks` gives each period a peak of its own.
+    It ends at step `stops[i]`; the next one continues from the decayed weights and jumps to its own peak.
+    There is one warm-up.
     """
-    values = list(peaks or [peak] * len(stops))
-    phases = [Phase(start=0, stop=warmup, first=0.0, last=values[0])]
-    for start, stop, n_decay, top in zip((warmup, *stops), stops, decays, values, strict=False):
-        phases.append(Phase(start=start, stop=stop - n_decay, first=top, last=top, curve="constant"))
-        phases.append(Phase(start=stop - n_decay, stop=stop, first=top, last=floor, curve=curve))
+    phases = [Phase(start=0, stop=warmup, first=0.0, last=peaks[0])]
+    starts = (warmup, *stops)
+    for start, stop, n_decay, peak, floor in zip(starts, stops, decays, peaks, floors, strict=False):
+        phases.append(Phase(start=start, stop=stop - n_decay, first=peak, last=peak, curve="constant"))
+        phases.append(Phase(start=stop - n_decay, stop=stop, first=peak, last=floor, curve=curve))
     return Schedule(phases=tuple(phases))
 
 

@@ -56,14 +56,10 @@ class CosineSpec(_Warmed):
     floor: float = Field(0.1, ge=0, le=1, description="Rate at the end, as a share of the peak.")
 
     def course(self, stops: Sequence[int], steps_of: StepsOf) -> Course:
+        warmups = [_warmup(self.warmup.steps(stop, steps_of), stop) for stop in stops]
         found = [
-            tables.cosine(
-                peak=1.0,
-                floor=self.floor,
-                warmup=_warmup(self.warmup.steps(stop, steps_of), stop),
-                total=stop,
-            )
-            for stop in stops
+            tables.cosine(peak=1.0, floor=self.floor, warmup=warmup, total=stop)
+            for warmup, stop in zip(warmups, stops, strict=True)
         ]
         return Course.apart(found, stops)
 
@@ -116,7 +112,8 @@ class WsdSpec(_Decaying):
 class WsdSSpec(_Decaying):
     """WSD-S: one path; each token count ends with a decay, from whose weights the next one goes on.
 
-    Differs from WSD in that decays are not thrown away, so that later counts have seen them.
+    Differs from WSD in that decays are not thrown away, so that later counts have seen them. The floor is a
+    share of the period's own peak.
     """
 
     decay: Length = Field(TENTH, description="The decay that ends each period; shares are of the period.")
@@ -129,22 +126,14 @@ class WsdSSpec(_Decaying):
         lengths = [stop - before for before, stop in zip((0, *stops), stops, strict=False)]
         decays = [min(n, max(1, self.decay.steps(n, steps_of))) for n in lengths]
         warmup = _warmup(self.warmup.steps(stops[0], steps_of), stops[0] - decays[0])
-        ends = {self._end(n, steps_of) for n in decays}
-        if len(ends) > 1 and self.half_life is not None and self.half_life.unit != "share":
-            raise RecipeError(
-                "periods of different lengths would end at different rates, "
-                f"found a half-life of {self.half_life}",
-                where="schedule",
-                hint="give the half-life as a share of the decay, or a floor",
-            )
+        peaks = [(stops[0] / stop) ** 0.5 if self.peaks == "sqrt" else 1.0 for stop in stops]
         schedule = tables.wsd_s(
-            peak=1.0,
             warmup=warmup,
             stops=stops,
             decays=decays,
-            floor=min(ends),
+            peaks=peaks,
+            floors=[peak * self._end(n, steps_of) for peak, n in zip(peaks, decays, strict=True)],
             curve=self.curve,
-            peaks=[(stops[0] / stop) ** 0.5 if self.peaks == "sqrt" else 1.0 for stop in stops],
         )
         return Course.along(schedule, stops)
 
