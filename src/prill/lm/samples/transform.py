@@ -64,6 +64,8 @@ class SampleTransform(Protocol):
     def __call__(self, documents: Documents, *, seed: int) -> TokenStream:
         """One sample a document, in order (a sample may be empty but for its end-of-text).
 
+        A transform that makes several samples of a long document says which in the stream's `origins`.
+
         Raises:
             DataError: a document lacks what the transform needs.
         """
