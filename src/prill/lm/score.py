@@ -40,14 +40,17 @@ class EvalSet:
         n_bytes: UTF-8 length of each document, int64, (D,).
         eos: the end-of-text token.
         name: named in errors.
+        n_given: opening tokens of each document that are read but not scored (a prefix), int64, (D,); None:
+            none. A window behind the first does not see them.
     Raises:
-        DataError: lengths differ, the set or a document is empty.
+        DataError: lengths differ, the set or a document is empty, or all of a document is given.
     """
 
     docs: Sequence[NDArray[Any]]
     n_bytes: NDArray[np.int64]
     eos: int
     name: str = "evaluation set"
+    n_given: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if not len(self.docs) or len(self.docs) != len(self.n_bytes):
@@ -61,11 +64,18 @@ class EvalSet:
                 raise DataError(
                     "a document must have at least one token, found 0", where=f"{self.name}, {index}"
                 )
+        if self.n_given is not None and (
+            len(self.n_given) != len(self.docs) or bool((self.n_tokens < 1).any())
+        ):
+            raise DataError(
+                "given tokens need one count a document, below its length, found others", where=self.name
+            )
 
     @property
     def n_tokens(self) -> NDArray[np.int64]:
         """Tokens scored in each document, (D,)."""
-        return np.array([len(doc) for doc in self.docs], dtype=np.int64)
+        lengths = np.array([len(doc) for doc in self.docs], dtype=np.int64)
+        return lengths if self.n_given is None else lengths - self.n_given
 
 
 class Window(NamedTuple):
@@ -180,7 +190,8 @@ def _fill(
             inputs[b, at] = tokens[window.first - 1] if window.first else evals.eos
             inputs[b, at + 1 : stop] = targets[b, at : stop - 1]
             segments[b, at:stop] = number
-            owner[b, at + window.scored - window.first : stop] = index
+            given = 0 if evals.n_given is None else min(int(evals.n_given[index]), window.stop)
+            owner[b, at + max(window.scored, given) - window.first : stop] = index
             at = stop
     return inputs, targets, segments, owner
 
