@@ -81,14 +81,12 @@ def test_wrong_tables_are_refused() -> None:
 
 def test_branches_never_exceed_their_budget() -> None:
     # 250,000 // 1024 = 244 steps, decay round(48.8) = 49; 500,000 // 1024 = 488, decay round(97.6) = 98
-    found = branches((250_000, 500_000), tokens_per_step=1024, decay_share=0.2)
+    found = branches((250_000, 500_000), steps_for=lambda n: n // 1024, decay_share=0.2)
     assert found == (Branch(start=195, stop=244), Branch(start=390, stop=488))
-    with pytest.raises(
-        RecipeError, match=r"must rise by at least one step of 1024 tokens, found \[2048, 2049\]"
-    ):
-        branches((2048, 2049), tokens_per_step=1024, decay_share=0.2)
+    with pytest.raises(RecipeError, match=r"must rise by at least one step each, found \[2048, 2049\]"):
+        branches((2048, 2049), steps_for=lambda n: n // 1024, decay_share=0.2)
     with pytest.raises(RecipeError, match=r"found \[1000\]"):
-        branches((1000,), tokens_per_step=1024, decay_share=0.2)
+        branches((1000,), steps_for=lambda n: n // 1024, decay_share=0.2)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from prill.errors import DataError, RecipeError
+from prill.lm.batches import BatchTable
 from prill.lm.data import TokenStream
+from prill.lm.feed.stream import StreamFeed
+from prill.lm.fresh import Fresh
 from prill.lm.plan import StepInfo
 from prill.lm.score import EvalSet
 from prill.lm.shape import Shape
@@ -40,9 +43,9 @@ def stream(seed: int, n_docs: int = 60) -> TokenStream:
 
 def settings(**changes: Any) -> TrainSettings:
     given: dict[str, Any] = {
-        "shape": SHAPE,
+        "start": Fresh(shape=SHAPE),
         "branch_tokens": (320, 640),
-        "n_rows": 2,
+        "batches": BatchTable.constant(n_rows=2, row_tokens=16),
         "warmup_steps": 3,
         "precision": "fp32",
         "device": "cpu",
@@ -50,8 +53,12 @@ def settings(**changes: Any) -> TrainSettings:
     return TrainSettings(**(given | changes))
 
 
+def feed(source: TokenStream, seed: int, **changes: Any) -> StreamFeed:
+    return StreamFeed(stream=source, row_tokens=16, seed=seed, **changes)
+
+
 def runs(*seeds: int) -> list[Run]:
-    return [Run(label=f"arm/{seed}", seed=seed, stream=stream(seed)) for seed in seeds]
+    return [Run(label=f"arm/{seed}", seed=seed, feed=feed(stream(seed), seed)) for seed in seeds]
 
 
 def same(a: list[RunResult], b: list[RunResult]) -> bool:
@@ -100,7 +107,7 @@ def test_a_stack_equals_runs_alone_to_rounding_and_order_only_permutes() -> None
 
 def test_changing_one_runs_data_leaves_the_others_bit_identical() -> None:
     first = train(runs(1, 2), settings(), eval_sets=EVALS)
-    other = [runs(1)[0], Run(label="arm/2", seed=2, stream=stream(77))]
+    other = [runs(1)[0], Run(label="arm/2", seed=2, feed=feed(stream(77), 2))]
     second = train(other, settings(), eval_sets=EVALS)
     assert same(first[:1], second[:1])
     assert not same(first[1:], second[1:])
@@ -157,25 +164,23 @@ def test_a_checkpoint_of_other_runs_is_refused(tmp_path: Path) -> None:
 
 
 def test_divergence_names_the_run_and_the_step() -> None:
-    bad = [runs(1)[0], Run(label="arm/2", seed=2, stream=stream(2), peak_rate=1e30)]
+    bad = [runs(1)[0], Run(label="arm/2", seed=2, feed=feed(stream(2), 2), peak_rate=1e30)]
     with pytest.raises(DataError, match=r"run 'arm/2': loss and gradient must be finite.*at step"):
         train(bad, settings())
 
 
 def test_a_stream_below_one_batch_is_an_error() -> None:
-    short = Run(
-        label="x", seed=0, stream=TokenStream.from_documents([np.arange(1, 20)], eos=0, name="stream 0")
-    )
+    short = TokenStream.from_documents([np.arange(1, 20)], eos=0, name="stream 0")
     with pytest.raises(
         DataError, match=r"stream 0: a stream must hold at least one batch of 2 x 16 = 32 tokens"
     ):
-        train([short], settings())
+        train([Run(label="x", seed=0, feed=feed(short, 0))], settings())
 
 
 def test_ids_beyond_the_vocabulary_are_an_error() -> None:
     bad = TokenStream.from_documents([np.full(50, 40)], eos=0)
     with pytest.raises(DataError, match="below the vocabulary size 40, found 40"):
-        train([Run(label="x", seed=0, stream=bad)], settings())
+        train([Run(label="x", seed=0, feed=feed(bad, 0))], settings())
 
 
 def test_labels_must_be_unique() -> None:
@@ -196,8 +201,10 @@ def test_a_known_language_is_learnt() -> None:
     # a cycle of 7 tokens: after a few hundred steps the next token is nearly certain
     cycle = np.tile(np.arange(1, 8), 5)
     data = TokenStream.from_documents([cycle] * 40, eos=0)
-    plan = settings(branch_tokens=(9600,), peak_rate=5e-3, n_rows=4)
+    plan = settings(
+        branch_tokens=(9600,), peak_rate=5e-3, batches=BatchTable.constant(n_rows=4, row_tokens=16)
+    )
     evals = {"cycle": EvalSet(docs=[cycle[:16]], n_bytes=np.array([16]), eos=0)}
-    (result,) = train([Run(label="x", seed=0, stream=data)], plan, eval_sets=evals)
+    (result,) = train([Run(label="x", seed=0, feed=feed(data, 0))], plan, eval_sets=evals)
     assert result.branches[-1].losses["cycle"][0] / 16 < 0.25  # uniform would be ln 40 = 3.7
     assert result.branches[-1].n_epochs == pytest.approx(9600 / (36 * 40), rel=0.01)

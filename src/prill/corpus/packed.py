@@ -7,17 +7,22 @@ The file is a safetensors file, so any reader of that format opens it:
     padding     uint8, shape (0..7,): makes what follows aligned to 8 bytes
     doc_starts  int64, shape (D + 1,): where each document starts, then N
     keys        int64, shape (D, 2): shard and row of each document
+    weights, scores, visible
+                float32, float32, bool, shape (N,): only where they were given; see `CHANNELS`
 
 The header (fixed size, 4,096 bytes with its length) holds `format`, `version`, `eos`, `vocab_size`,
 `n_tokens`, `n_docs` and the SHA-256 of the tokenizer as strings. Everything is little endian. Tokens are
-streamed to the disk; only starts and keys are kept in memory while writing.
+streamed to the disk; only starts and keys are kept in memory while writing, channels in temporary files.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -28,13 +33,24 @@ import orjson
 from prill.errors import DataError, InternalError, printable
 from prill.run.atomic import atomic_path, machine_errors
 
-__all__ = ["PACKED_VERSION", "Packed", "open_packed", "write_packed"]
+__all__ = [
+    "CHANNELS",
+    "PACKED_VERSION",
+    "Packed",
+    "PackedChunk",
+    "open_packed",
+    "write_packed",
+    "write_packed_chunks",
+]
 
 PACKED_VERSION: Final = 1
 
+CHANNELS: Final = {"weights": "F32", "scores": "F32", "visible": "BOOL"}
+"""What a token may carry beside its id: the weight of its loss, what an objective reads, whether all see it."""
+
 _FORMAT: Final = "prill-packed-tokens"
 _HEADER_BYTES: Final = 4096
-_DTYPES: Final = {"U16": "<u2", "U32": "<u4", "U8": "|u1", "I64": "<i8"}
+_DTYPES: Final = {"U16": "<u2", "U32": "<u4", "U8": "|u1", "I64": "<i8", "F32": "<f4", "BOOL": "|b1"}
 _ALIGNMENT: Final = 8
 _AGAIN: Final = "remove the file and run again: the step is redone"
 
@@ -48,12 +64,14 @@ class Packed:
         doc_starts: first token of each document, then N; int64, shape (D + 1,).
         keys: (shard, row) of each document, int64, shape (D, 2).
         header: eos, vocab_size, n_tokens, n_docs, tokenizer_sha256, version.
+        channels: those of `CHANNELS` that the file has, each of shape (N,).
     """
 
     tokens: npt.NDArray[Any]
     doc_starts: npt.NDArray[np.int64]
     keys: npt.NDArray[np.int64]
     header: dict[str, int | str]
+    channels: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     @property
     def n_tokens(self) -> int:
@@ -88,21 +106,64 @@ def write_packed(
         ResourceError: the machine refuses to store the file.
     """
     limit = vocab_size if vocab_size is not None else 2**32
+
+    def chunks() -> Iterator[PackedChunk]:
+        for key, ids in docs:
+            tokens = np.append(_checked(np.asarray(ids), limit, path), np.uint32(eos))
+            yield PackedChunk(tokens=tokens, lengths=[len(tokens)], keys=[(int(key[0]), int(key[1]))])
+
+    return write_packed_chunks(
+        path, chunks(), eos=eos, vocab_size=vocab_size, tokenizer_sha256=tokenizer_sha256
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedChunk:
+    """Some documents at once.
+
+    Attributes:
+        tokens: ids of all of them, each document closed by the end-of-document token.
+        lengths: tokens of each document, that token included.
+        keys: (shard, row) of each.
+        channels: one value a token each; every chunk of a file has the same.
+    """
+
+    tokens: npt.NDArray[Any]
+    lengths: Sequence[int]
+    keys: Sequence[tuple[int, int]]
+    channels: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+
+def write_packed_chunks(
+    path: Path,
+    chunks: Iterable[PackedChunk],
+    *,
+    eos: int,
+    vocab_size: int | None = None,
+    tokenizer_sha256: str = "",
+) -> int:
+    """Write documents in portions, with what their tokens carry; arguments and errors of `write_packed`."""
+    limit = vocab_size if vocab_size is not None else 2**32
     kind = "U16" if limit <= 2**16 else "U32"
     if not 0 <= eos < limit:
         raise InternalError(f"expected an end-of-document token below {limit}, found {eos}", where=str(path))
     lengths: list[int] = []
     keys: list[tuple[int, int]] = []
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
+    spools: dict[str, BinaryIO] = {}
+    with ExitStack() as opened, atomic_path(path) as temporary, temporary.open("wb") as file:
         file.write(bytes(_HEADER_BYTES))
-        for key, ids in docs:
-            tokens = _checked(np.asarray(ids), limit, path)
-            stored = np.empty(len(tokens) + 1, dtype=_DTYPES[kind])
-            stored[:-1] = tokens
-            stored[-1] = eos
-            file.write(stored.tobytes())
-            lengths.append(len(stored))
-            keys.append((int(key[0]), int(key[1])))
+        for chunk in chunks:
+            file.write(_checked(chunk.tokens, limit, path).astype(_DTYPES[kind]).tobytes())
+            if not lengths:
+                spools = {
+                    name: opened.enter_context(tempfile.TemporaryFile(dir=path.parent))
+                    for name in CHANNELS
+                    if name in chunk.channels
+                }
+            for name, spool in spools.items():
+                spool.write(chunk.channels[name].astype(_DTYPES[CHANNELS[name]]).tobytes())
+            lengths += [int(length) for length in chunk.lengths]
+            keys += chunk.keys
         header = {
             "format": _FORMAT,
             "version": str(PACKED_VERSION),
@@ -112,7 +173,7 @@ def write_packed(
             "n_docs": str(len(lengths)),
             "tokenizer_sha256": tokenizer_sha256,
         }
-        _finish(file, kind, lengths, keys, header)
+        _finish(file, kind, lengths, keys, header, spools)
     return sum(lengths)
 
 
@@ -141,7 +202,12 @@ def open_packed(path: Path) -> Packed:
             f"expected {said['n_tokens']} tokens of {said['n_docs']} documents, found other starts or counts"
         )
         raise DataError(message, where=str(path), hint=_AGAIN)
-    return Packed(tokens=tokens, doc_starts=doc_starts, keys=keys, header=said)
+    channels = {name: _part(raw, parts, name, path) for name in CHANNELS if name in parts}
+    for name, values in channels.items():
+        if len(values) != len(tokens):
+            message = f"expected one value of `{name}` a token, found {len(values)} for {len(tokens)}"
+            raise DataError(message, where=str(path), hint=_AGAIN)
+    return Packed(tokens=tokens, doc_starts=doc_starts, keys=keys, header=said, channels=channels)
 
 
 def _checked(tokens: npt.NDArray[Any], limit: int, path: Path) -> npt.NDArray[Any]:
@@ -158,9 +224,14 @@ def _checked(tokens: npt.NDArray[Any], limit: int, path: Path) -> npt.NDArray[An
 
 
 def _finish(
-    file: BinaryIO, kind: str, lengths: list[int], keys: list[tuple[int, int]], metadata: dict[str, str]
+    file: BinaryIO,
+    kind: str,
+    lengths: list[int],
+    keys: list[tuple[int, int]],
+    metadata: dict[str, str],
+    spools: Mapping[str, BinaryIO],
 ) -> None:
-    """Append padding, starts and keys, then write the header at the front."""
+    """Append padding, starts, keys and channels, then write the header at the front."""
     n_tokens = sum(lengths)
     n_bytes = n_tokens * np.dtype(_DTYPES[kind]).itemsize
     n_padding = -n_bytes % _ALIGNMENT
@@ -175,6 +246,11 @@ def _finish(
         ("doc_starts", "I64", [len(starts)], starts.nbytes),
         ("keys", "I64", [len(keys), 2], 16 * len(keys)),
     ]
+    for name, spool in spools.items():
+        size = spool.tell()
+        spool.seek(0)
+        shutil.copyfileobj(spool, file)
+        shapes.append((name, CHANNELS[name], [n_tokens], size))
     header: dict[str, Any] = {"__metadata__": metadata}
     begin = 0
     for name, dtype, shape, size in shapes:

@@ -19,25 +19,23 @@ import torch
 from prill.errors import DataError
 from prill.lm._progress import identity_of, read_progress, write_progress
 from prill.lm.backend import compute_dtype, resolve_device, resolve_precision
-from prill.lm.checkpoint import save_model
-from prill.lm.data import Ints, batch, row_order, stack_rows
-from prill.lm.model import StackedLlama
+from prill.lm.batches import shorten
+from prill.lm.data import Rows, stack_rows
+from prill.lm.learner import Learner
+from prill.lm.objectives.objective import At
 from prill.lm.optimizer import AdamSettings, StackedAdamW
-from prill.lm.parameters import n_decayed
 from prill.lm.plan import BranchResult, CurvePoint, Run, RunResult, Segment, StepInfo, TrainSettings
 from prill.lm.schedule import Schedule, wsd
 from prill.lm.score import EvalSet, score_documents
 
 __all__ = ["Loop"]
 
-BLOCK_ROWS = 1024
-
 
 @dataclass(kw_only=True)
 class _Path:
     """One line of training: the trunk, or a branch that continues a copy of it."""
 
-    model: StackedLlama
+    model: Learner
     optimizer: StackedAdamW
 
     def copy(self) -> _Path:
@@ -91,53 +89,58 @@ class Loop:
             path = trunk.copy() if progress.branch is None else self._path(progress.branch, progress.step)
         schedule = self._schedule(segment)
         for step in range(max(progress.step, segment.start), segment.stop):
-            losses = self._step(path, step, schedule.rate(step))
+            losses, norms = self._step(path, step, schedule.rate(step))
             progress.step = step + 1
-            self._record(losses, segment, schedule.rate(step))
+            self._record(losses, norms, segment, schedule.rate(step))
             if self.file and time.monotonic() - self.saved_at >= self.settings.checkpoint_s:
                 self._save(trunk, path)
-        if segment.branch is not None:
+        if segment.evaluation is not None:
             self._evaluate(path, segment)
         progress.segment += 1
         progress.branch = None
         following = self.settings.segments[progress.segment : progress.segment + 1]
         progress.step = following[0].start if following else segment.stop
-        if self.file and (segment.branch is not None):
+        if self.file and segment.evaluation is not None:
             self._save(trunk, trunk)
 
-    def _step(self, path: _Path, step: int, share: float) -> list[float]:
-        settings = self.settings
-        rows = [
-            batch(run.stream, self._row_numbers(run, step), seq_len=settings.shape.seq_len)
-            for run in self.runs
-        ]
-        losses, gradient = path.model.losses_and_gradient(path.model.pack(stack_rows(rows)))
-        norms = path.optimizer.step(path.model.flat, gradient, [peak * share for peak in self.peaks])
-        found = losses.tolist()
-        for run, loss, norm in zip(self.runs, found, norms.tolist(), strict=True):
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise DataError(
-                    f"loss and gradient must be finite, found {loss} and norm {norm} at step {step}",
-                    where=f"run {run.label!r}",
-                    hint="the run has diverged: lower the learning rate or use precision fp32",
-                )
-        return [float(loss) for loss in found]
+    def _step(self, path: _Path, step: int, share: float) -> tuple[list[float], list[float]]:
+        at = At(step=step, progress=self._done() / self.settings.n_steps)
+        batch = path.model.pack(self._rows(step))
+        losses, gradient = path.model.losses_and_gradient(batch, self.settings.objective, at)
+        rates = [0.0 if k in self.progress.dropped else peak * share for k, peak in enumerate(self.peaks)]
+        norms = path.optimizer.step(path.model.flat, gradient, rates)
+        found, lengths = losses.tolist(), norms.tolist()
+        for k, (loss, norm) in enumerate(zip(found, lengths, strict=True)):
+            if not (math.isfinite(loss) and math.isfinite(norm)) and k not in self.progress.dropped:
+                self._broken(k, step, loss, norm)
+        return found, lengths
 
-    def _row_numbers(self, run: Run, step: int) -> Ints:
-        n_rows = self.settings.n_rows
-        block, total = 1, 0
-        if self.settings.shuffle == "stream":
-            block = run.stream.n_tokens // self.settings.shape.seq_len
-            total = (step + 1) * n_rows + block  # no last block
-        elif self.settings.shuffle == "block":
-            block, total = BLOCK_ROWS, self.settings.branches[-1].stop * n_rows
-        return row_order(step * n_rows, n_rows, seed=run.seed, block=block, total=total)
+    def _rows(self, step: int) -> Rows:
+        """The rows of all models at a step."""
+        part = self.settings.batches.at(step)
+        rows = [run.feed.rows(part.first_row, part.n_rows) for run in self.runs]
+        return stack_rows([shorten(r, part.row_tokens) for r in rows])
 
-    def _record(self, losses: list[float], segment: Segment, share: float) -> None:
+    def _broken(self, k: int, step: int, loss: float, norm: float) -> None:
+        """A model whose loss is no longer a number: stop, or go on without it."""
+        if self.settings.on_divergence == "drop" and len(self.progress.dropped) + 1 < len(self.runs):
+            self.progress.dropped[k] = step
+            return
+        part = self.settings.batches.at(step)
+        documents = self.runs[k].feed.documents(part.first_row, part.n_rows)
+        shown = ", ".join(documents[:3]) + (f" and {len(documents) - 3} more" if len(documents) > 3 else "")
+        raise DataError(
+            f"loss and gradient must be finite, found {loss} and norm {norm} at step {step}, "
+            f"which read {shown}",
+            where=f"run {self.runs[k].label!r}",
+            hint="the run has diverged: lower the learning rate or use precision fp32",
+        )
+
+    def _record(self, losses: list[float], norms: list[float], segment: Segment, share: float) -> None:
         progress = self.progress
         progress.pending.append(losses)
         done = self._done()
-        n_tokens = progress.step * self.settings.tokens_per_step
+        n_tokens = self.settings.batches.n_tokens(progress.step)
         if done % self.every == 0 or progress.step == segment.stop:
             means = [math.fsum(column) / len(column) for column in zip(*progress.pending, strict=True)]
             progress.curve.append((n_tokens, -1 if segment.branch is None else segment.branch, means))
@@ -151,6 +154,7 @@ class Loop:
                     branch=segment.branch,
                     n_tokens=n_tokens,
                     losses=tuple(losses),
+                    norms=tuple(norms),
                     share_of_peak=share,
                     resumed_from=self.resumed_from,
                     note=self.note,
@@ -159,13 +163,13 @@ class Loop:
         self.resumed_from = self.note = None
 
     def _evaluate(self, path: _Path, segment: Segment) -> None:
-        number = segment.branch
+        number = segment.evaluation
         assert number is not None
         self.progress.losses[number] = {
             name: score_documents(path.model, evals) for name, evals in sorted(self.eval_sets.items())
         }
         if self.models_dir is not None:
-            n_tokens = segment.stop * self.settings.tokens_per_step
+            n_tokens = self.settings.batches.n_tokens(segment.stop)
             for k, run in enumerate(self.runs):
                 meta = {
                     "label": run.label,
@@ -173,7 +177,7 @@ class Loop:
                     "n_tokens": n_tokens,
                     "precision": self.precision,
                 }
-                save_model(self.models_dir / f"{k}-{n_tokens}", path.model, k, meta)
+                path.model.save(self.models_dir / f"{k}-{n_tokens}", k, meta)
 
     def _save(self, trunk: _Path, path: _Path) -> None:
         assert self.file is not None
@@ -188,13 +192,16 @@ class Loop:
 
     def _path(self, buffers: tuple[torch.Tensor, ...] | None, n_steps: int) -> _Path:
         """Fresh models, or the ones a checkpoint held."""
-        shape, dtype = self.settings.shape, compute_dtype(self.precision)
-        if buffers is None:
-            model = StackedLlama.init(shape, [run.seed for run in self.runs], dtype=dtype, device=self.device)
-            first, second = torch.zeros_like(model.flat), torch.zeros_like(model.flat)
-        else:
-            flat, first, second = (buffer.to(self.device) for buffer in buffers)
-            model = StackedLlama(shape, flat, dtype=dtype)
+        start, objective = self.settings.start, self.settings.objective
+        model = start.learner(
+            [run.seed for run in self.runs],
+            n_extra=objective.n_extra(start.width()) if objective else 0,
+            dtype=compute_dtype(self.precision),
+            device=self.device,
+        )
+        first, second = torch.zeros_like(model.flat), torch.zeros_like(model.flat)
+        for buffer, stored in zip((model.flat, first, second), buffers or (), strict=False):
+            buffer.copy_(stored)
         settings = self.settings
         adam = AdamSettings(
             beta1=settings.beta1,
@@ -203,13 +210,13 @@ class Loop:
             weight_decay=settings.weight_decay,
             clip_norm=settings.clip_norm,
         )
-        optimizer = StackedAdamW(
-            adam, n_decayed=n_decayed(shape), first=first, second=second, n_steps=n_steps
-        )
+        optimizer = StackedAdamW(adam, n_decayed=model.n_decayed, first=first, second=second, n_steps=n_steps)
         return _Path(model=model, optimizer=optimizer)
 
     def _schedule(self, segment: Segment) -> Schedule:
-        """Shares of the peak: the trunk never decays, a branch decays from its start to its end."""
+        """Shares of the peak: the plan's, or: the trunk never decays, a branch does to its end."""
+        if self.settings.schedule is not None:
+            return self.settings.schedule
         last = self.settings.branches[-1].stop
         decay_from, total = (last, last) if segment.branch is None else (segment.start, segment.stop)
         return wsd(peak=1.0, warmup=self.settings.warmup_steps, decay_from=decay_from, total=total)
@@ -233,14 +240,15 @@ class Loop:
                 CurvePoint(n_tokens=n_tokens, loss_nats=means[k], branch=None if branch < 0 else branch)
                 for n_tokens, branch, means in self.progress.curve
             ),
+            diverged_at=self.progress.dropped.get(k),
         )
 
     def _branch_results(self, k: int, run: Run) -> Iterator[BranchResult]:
         for number, branch in enumerate(self.settings.branches):
-            n_tokens = branch.stop * self.settings.tokens_per_step
+            n_tokens = self.settings.batches.n_tokens(branch.stop)
             yield BranchResult(
                 planned_tokens=self.settings.branch_tokens[number],
                 n_tokens=n_tokens,
-                n_epochs=n_tokens / run.stream.n_tokens,
+                n_epochs=n_tokens / run.feed.n_tokens,
                 losses={name: losses[k] for name, losses in self.progress.losses[number].items()},
             )

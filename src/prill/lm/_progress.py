@@ -8,6 +8,7 @@ and the training starts over to the same result.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from prill.lm.tensorfile import read_tensors, write_tensors
 
 __all__ = ["Progress", "identity_of", "read_progress", "write_progress"]
 
-VERSION = 1
+VERSION = 2
 BUFFERS = ("weights", "first", "second")
 
 Buffers = tuple[torch.Tensor, ...]
@@ -41,6 +42,7 @@ class Progress:
         curve: (tokens, branch or -1, mean loss of each run).
         pending: losses since the last point of the curve.
         losses: by branch and evaluation set, (K, D).
+        dropped: models that broke, and at which step of the work.
     """
 
     segment: int = 0
@@ -51,23 +53,25 @@ class Progress:
     curve: list[Point] = field(default_factory=list)
     pending: list[list[float]] = field(default_factory=list)
     losses: dict[int, dict[str, NDArray[np.float64]]] = field(default_factory=dict)
+    dropped: dict[int, int] = field(default_factory=dict)
 
 
 def identity_of(
     runs: Sequence[Run], settings: TrainSettings, eval_sets: Mapping[str, EvalSet], precision: str
 ) -> dict[str, Any]:
-    """What a checkpoint must agree with to be continued; JSON-able."""
-    return {
+    """What a checkpoint must agree with to be continued, as it comes back from JSON."""
+    identity = {
         "version": VERSION,
         "torch": torch.__version__,
         "precision": precision,
-        "settings": {**settings.as_record(), "branch_tokens": list(settings.branch_tokens)},
+        "settings": settings.as_record(),
         "runs": [
-            {"label": run.label, "seed": run.seed, "peak_rate": run.peak_rate, "stream": run.stream.digest()}
+            {"label": run.label, "seed": run.seed, "peak_rate": run.peak_rate, "feed": run.feed.digest()}
             for run in runs
         ],
         "eval_sets": {name: _digest(evals) for name, evals in sorted(eval_sets.items())},
     }
+    return dict(json.loads(json.dumps(identity)))
 
 
 def write_progress(path: Path, progress: Progress, identity: Mapping[str, Any]) -> None:
@@ -89,6 +93,7 @@ def write_progress(path: Path, progress: Progress, identity: Mapping[str, Any]) 
         "trunk_steps": progress.trunk_steps,
         "curve": progress.curve,
         "pending": progress.pending,
+        "dropped": sorted(progress.dropped.items()),
     }
     write_tensors(path, tensors, {"identity": identity, "state": state})
 
@@ -119,6 +124,7 @@ def read_progress(path: Path | None, identity: Mapping[str, Any]) -> tuple[Progr
     progress = Progress(segment=state["segment"], step=state["step"], trunk_steps=state["trunk_steps"])
     progress.curve = [(tokens, branch, means) for tokens, branch, means in state["curve"]]
     progress.pending = state["pending"]
+    progress.dropped = dict(state["dropped"])
     progress.trunk = _buffers(tensors, "trunk")
     progress.branch = _buffers(tensors, "branch")
     for name, tensor in tensors.items():

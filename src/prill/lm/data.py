@@ -50,6 +50,8 @@ class TokenStream:
         scores: what an objective reads of each token (a penalty, a reward), float32, (N,).
         visible: tokens that every token of their document may see, as the input of a prefix language model;
             bool, (N,); they must open their document. None: every token sees only what is before it.
+        origins: where a sample transform made several documents of one, the number of the document that each
+            came from, int64, (D,); it decides no row. None: each is its own.
     Raises:
         DataError: boundaries do not rise from 0 to N, documents do not share their last token, or a channel
             has another length.
@@ -61,6 +63,7 @@ class TokenStream:
     weights: NDArray[np.float32] | None = None
     scores: NDArray[np.float32] | None = None
     visible: NDArray[np.bool_] | None = None
+    origins: Ints | None = None
 
     def __post_init__(self) -> None:
         starts = self.doc_starts
@@ -78,6 +81,11 @@ class TokenStream:
                 where=self.name,
                 hint="a stream needs at least one document, and an empty document still has its end-of-text",
             )
+        if self.origins is not None and len(self.origins) != len(starts) - 1:
+            raise DataError(
+                f"`origins` needs one number a document, found {len(self.origins)} for {len(starts) - 1}",
+                where=self.name,
+            )
         ends = np.unique(np.asarray(self.tokens[starts[1:] - 1]))
         if len(ends) != 1:
             raise DataError(
@@ -87,8 +95,8 @@ class TokenStream:
 
     @classmethod
     def of(cls, packed: Any, *, name: str = "token stream") -> TokenStream:
-        """A stream over anything with `tokens` and `doc_starts`, such as a packed token file."""
-        return cls(tokens=packed.tokens, doc_starts=packed.doc_starts, name=name)
+        """A stream over anything with `tokens`, `doc_starts` and `channels`, such as a packed token file."""
+        return cls(tokens=packed.tokens, doc_starts=packed.doc_starts, name=name, **packed.channels)
 
     @classmethod
     def from_documents(

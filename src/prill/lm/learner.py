@@ -79,6 +79,11 @@ class Start(Protocol):
         """Of training, forward and backward."""
         ...
 
+    @property
+    def n_params(self) -> int:
+        """Parameters of one model without embedding and head: what scaling laws count."""
+        ...
+
     def learner(
         self,
         seeds: Sequence[int],

@@ -1,8 +1,9 @@
 """What to train and what comes back: plain values, free of torch.
 
-A plan trains K runs of one shape for the same number of steps. The trunk is warmed up and then constant; for
-each token count a branch leaves it, decays linearly to zero over the last share of its steps on the data
-that follows, and is evaluated. So one run of D tokens yields a properly decayed model at every listed count.
+A plan trains K runs of one kind for the same number of steps. By default the trunk is warmed up and then
+constant; for each token count a branch leaves it, decays linearly to zero over the last share of its steps on
+the data that follows, and is evaluated. So one run of D tokens yields a properly decayed model at every
+listed count. With a `schedule` of its own the run is one line, evaluated as it passes each count.
 
 Source: WSD, Hu et al. 2024, arXiv:2404.06395, section 4. K runs, D documents of an evaluation set.
 """
@@ -10,16 +11,18 @@ Source: WSD, Hu et al. 2024, arXiv:2404.06395, section 4. K runs, D documents of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prill.errors import RecipeError
-from prill.lm.data import TokenStream
-from prill.lm.schedule import Branch, branches
-from prill.lm.shape import Shape, flops_per_token
+from prill.lm.batches import BatchTable
+from prill.lm.feed.feed import Feed
+from prill.lm.learner import Start
+from prill.lm.objectives.objective import Objective
+from prill.lm.schedule import Branch, Schedule, branches
 
 __all__ = ["BranchResult", "CurvePoint", "Run", "RunResult", "Segment", "StepInfo", "TrainSettings"]
 
@@ -31,13 +34,13 @@ class Run:
     Args:
         label: named in errors and results, unique in a call.
         seed: fixes the initial weights.
-        stream: training documents in order.
+        feed: training rows, of `batches.longest` tokens each.
         peak_rate: overrides the settings' learning rate for this run.
     """
 
     label: str
     seed: int
-    stream: TokenStream
+    feed: Feed
     peak_rate: float | None = None
 
 
@@ -46,30 +49,33 @@ class TrainSettings:
     """Everything about training that all runs of a stack share.
 
     Args:
-        shape: the model.
-        branch_tokens: rising token counts at which a decayed model is evaluated; each is rounded down to
-            whole steps, so it is never exceeded.
-        n_rows: rows of `shape.seq_len` tokens a step and model.
-        shuffle: rows are visited in an order keyed by the run's seed: over the whole `stream` (each epoch
-            anew), within each `block` of 1,024 rows, so that the coarse order stays and a plan of one epoch
-            visits exactly the stream's first rows, or as they come (`none`).
+        start: the models: fresh proxies, nested sizes, weights on disk.
+        branch_tokens: rising token counts at which a model is evaluated; each is rounded down to whole
+            steps, so it is never exceeded.
+        batches: rows a step and tokens a row, by step.
+        schedule: learning rate as a share of the peak over the whole run; None: trunk and decay branches.
+        objective: what is minimised beside or in place of cross-entropy; None: cross-entropy.
         peak_rate: learning rate after warm-up.
-        warmup_steps: steps of linear warm-up.
-        decay_share: share of a branch's steps that decay, linearly to zero.
+        warmup_steps: steps of linear warm-up (without a `schedule`).
+        decay_share: share of a branch's steps that decay, linearly to zero (without a `schedule`).
         weight_decay, beta1, beta2, eps: AdamW; decay acts on embeddings and matrices.
         clip_norm: largest gradient norm of one model.
         precision: of matrix products: bf16 where the processor gains by it, or as named.
         device: auto, cpu, cuda or cuda:N.
+        on_divergence: a loss that is no longer finite stops the training, or only that model (`drop`): its
+            rate is 0 from there on and its result says so.
         n_curve_points: points of each training curve.
         checkpoint_s: longest time between checkpoints, seconds; it decides nothing but what is redone.
     Raises:
-        RecipeError: a value is out of bounds; the warm-up does not fit before the first decay.
+        RecipeError: a value is out of bounds; rows are longer than the models' context; the warm-up does
+            not fit before the first decay.
     """
 
-    shape: Shape
+    start: Start
     branch_tokens: tuple[int, ...]
-    n_rows: int = 4
-    shuffle: Literal["stream", "block", "none"] = "stream"
+    batches: BatchTable
+    schedule: Schedule | None = None
+    objective: Objective | None = None
     peak_rate: float = 3e-3
     warmup_steps: int = 30
     decay_share: float = 0.2
@@ -80,23 +86,25 @@ class TrainSettings:
     clip_norm: float = 1.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "auto"
+    on_divergence: Literal["stop", "drop"] = "stop"
     n_curve_points: int = 100
     checkpoint_s: float = 60.0
 
     def __post_init__(self) -> None:
-        if (
-            self.n_rows < 1
-            or not self.peak_rate > 0
-            or not 0 < self.decay_share <= 1
-            or self.warmup_steps < 0
-        ):
+        if not self.peak_rate > 0 or not 0 < self.decay_share <= 1 or self.warmup_steps < 0:
             raise RecipeError(
-                "training needs n_rows >= 1, peak_rate > 0, 0 < decay_share <= 1 and warmup_steps >= 0, "
-                f"found {self.n_rows}, {self.peak_rate}, {self.decay_share} and {self.warmup_steps}",
+                "training needs peak_rate > 0, 0 < decay_share <= 1 and warmup_steps >= 0, "
+                f"found {self.peak_rate}, {self.decay_share} and {self.warmup_steps}",
+                where="training settings",
+            )
+        if self.batches.row_tokens > self.start.context:
+            raise RecipeError(
+                f"rows must fit the models' context of {self.start.context} tokens, "
+                f"found {self.batches.row_tokens}",
                 where="training settings",
             )
         first = self.branches[0]
-        if self.warmup_steps > first.start:
+        if self.schedule is None and self.warmup_steps > first.start:
             raise RecipeError(
                 f"the warm-up of {self.warmup_steps} steps must end before the first decay begins "
                 f"at step {first.start}",
@@ -105,16 +113,9 @@ class TrainSettings:
             )
 
     @property
-    def tokens_per_step(self) -> int:
-        """Tokens of one step of one model."""
-        return self.n_rows * self.shape.seq_len
-
-    @property
     def branches(self) -> tuple[Branch, ...]:
-        """The decay branches in steps."""
-        return branches(
-            self.branch_tokens, tokens_per_step=self.tokens_per_step, decay_share=self.decay_share
-        )
+        """The decay branches in steps; their ends are also where a run with a schedule is evaluated."""
+        return branches(self.branch_tokens, steps_for=self.batches.steps_for, decay_share=self.decay_share)
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -122,9 +123,13 @@ class TrainSettings:
         found: list[Segment] = []
         at = 0
         for index, branch in enumerate(self.branches):
+            if self.schedule is not None:
+                found.append(Segment(start=at, stop=branch.stop, evaluation=index))
+                at = branch.stop
+                continue
             if branch.start > at:
-                found.append(Segment(branch=None, start=at, stop=branch.start))
-            found.append(Segment(branch=index, start=branch.start, stop=branch.stop))
+                found.append(Segment(start=at, stop=branch.start))
+            found.append(Segment(branch=index, start=branch.start, stop=branch.stop, evaluation=index))
             at = branch.start
         return tuple(found)
 
@@ -134,24 +139,51 @@ class TrainSettings:
         return sum(segment.stop - segment.start for segment in self.segments)
 
     @property
+    def n_rows(self) -> int:
+        """Base rows that the plan reads, decays of earlier branches not counted twice."""
+        return self.batches.n_rows(self.branches[-1].stop)
+
+    def tokens_done(self, n_steps: int) -> int:
+        """Tokens of the first `n_steps` steps of the work, branches included."""
+        total = 0
+        for segment in self.segments:
+            stop = min(segment.stop, segment.start + n_steps)
+            total += self.batches.n_tokens(stop) - self.batches.n_tokens(segment.start)
+            n_steps -= stop - segment.start
+            if n_steps <= 0:
+                break
+        return total
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the whole plan of one model, decays included."""
+        return self.tokens_done(self.n_steps)
+
+    @property
     def flops(self) -> int:
         """Floating-point operations of training one model through the whole plan."""
-        return self.n_steps * self.tokens_per_step * flops_per_token(self.shape)
+        return self.n_tokens * self.start.flops_per_token
 
     def as_record(self) -> dict[str, Any]:
         """The settings that decide the result, for fingerprints and checkpoints."""
-        record = asdict(self)
-        del record["checkpoint_s"]
+        plain = ("start", "batches", "schedule", "objective", "checkpoint_s")
+        record = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in plain}
+        record["branch_tokens"] = list(self.branch_tokens)
+        record["start"] = self.start.as_record()
+        record["batches"] = self.batches.as_record()
+        record["schedule"] = None if self.schedule is None else asdict(self.schedule)
+        record["objective"] = None if self.objective is None else self.objective.as_record()
         return record
 
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """Steps `start`..`stop` of the trunk (`branch` None) or of one branch."""
+    """Steps `start`..`stop` of the trunk (`branch` None) or of one branch, then perhaps an evaluation."""
 
-    branch: int | None
     start: int
     stop: int
+    branch: int | None = None
+    evaluation: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +195,8 @@ class StepInfo:
         step: the step on the trunk's or branch's own count, from 0.
         branch: number of the branch, None on the trunk.
         n_tokens: tokens each model has seen on this path.
-        losses: each run's mean loss of the step, nats a token, (K,).
+        losses: each run's loss of the step, nats a token where it is cross-entropy, (K,).
+        norms: each run's gradient norm before clipping, (K,).
         share_of_peak: learning rate as a share of the peak.
         resumed_from: steps that a checkpoint saved, in the first call after resuming; else None.
         note: why a checkpoint could not be used, in the first call; else None.
@@ -175,6 +208,7 @@ class StepInfo:
     branch: int | None
     n_tokens: int
     losses: tuple[float, ...]
+    norms: tuple[float, ...]
     share_of_peak: float
     resumed_from: int | None = None
     note: str | None = None
@@ -191,12 +225,12 @@ class CurvePoint:
 
 @dataclass(frozen=True, kw_only=True)
 class BranchResult:
-    """A decayed model's evaluation.
+    """A model's evaluation, decayed unless the plan has a schedule of its own.
 
     Attributes:
         planned_tokens: the token count asked for.
         n_tokens: tokens trained on, whole steps.
-        n_epochs: passes over the stream, n_tokens / its length.
+        n_epochs: passes over the data, n_tokens / its length.
         losses: nats of each document of each evaluation set, float64, (D,).
     """
 
@@ -216,6 +250,7 @@ class RunResult:
         branches: in order of tokens; the last is the final model.
         curve: training loss along trunk and branches.
         stack_size: models trained together; results agree with a run alone to rounding, not bit for bit.
+        diverged_at: the step at which the model broke and was dropped from the stack; None: it did not.
     """
 
     label: str
@@ -224,3 +259,4 @@ class RunResult:
     stack_size: int
     branches: tuple[BranchResult, ...]
     curve: tuple[CurvePoint, ...] = field(default=())
+    diverged_at: int | None = None

@@ -1,8 +1,13 @@
 """Train K runs of one shape as one stack, with decay branches, evaluation and exact resumption.
 
+    feed = StreamFeed(stream=TokenStream.of(packed), row_tokens=256, seed=0)
     results = train(
-        [Run(label="dsir/0", seed=0, stream=TokenStream.of(packed))],
-        TrainSettings(shape=ladder_shape("nano", vocab_size=4096), branch_tokens=(250_000, 500_000)),
+        [Run(label="dsir/0", seed=0, feed=feed)],
+        TrainSettings(
+            start=Fresh(shape=ladder_shape("nano", vocab_size=4096)),
+            branch_tokens=(250_000, 500_000),
+            batches=BatchTable.constant(4, 256),
+        ),
         eval_sets={"target:fiction": EvalSet(docs=docs, n_bytes=n_bytes, eos=0)},
         checkpoint_dir=folder,
     )
@@ -17,11 +22,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from prill.errors import DataError, Problem, RecipeError
 from prill.lm.backend import require_torch
-from prill.lm.data import TokenStream, batch
+from prill.lm.data import TokenStream
 from prill.lm.plan import (
     BranchResult,
     CurvePoint,
@@ -64,7 +67,7 @@ def train(
         eval_sets: scored under every model at the end of every branch, in full.
         checkpoint_dir: where to keep `training.safetensors`; an interrupted call with the same arguments
             continues from it to the same losses. A damaged file is told to `on_step`; training starts over.
-        models_dir: where to keep each decayed model, in `<run number>-<tokens>/`.
+        models_dir: where to keep each evaluated model, in `<run number>-<tokens>/`.
         on_step: told after every step.
     Returns:
         One result a run, in order.
@@ -100,15 +103,11 @@ def _check(runs: Sequence[Run], settings: TrainSettings) -> None:
             or [Problem(message="training needs at least one run, found none", where="runs")]
         )
     for run in runs:
-        batch(run.stream, np.arange(settings.n_rows), seq_len=settings.shape.seq_len)
-        _check_ids(run, settings.shape.vocab_size)
-
-
-def _check_ids(run: Run, vocab_size: int) -> None:
-    highest = int(run.stream.tokens.max())
-    if highest >= vocab_size:
-        raise DataError(
-            f"token ids must be below the vocabulary size {vocab_size}, found {highest}",
-            where=f"run {run.label!r}, {run.stream.name}",
-            hint="use the tokenizer the shape was made for",
-        )
+        run.feed.rows(0, settings.batches.at(0).n_rows)
+        highest, size = run.feed.highest_id, settings.start.vocab_size
+        if highest >= size:
+            raise DataError(
+                f"token ids must be below the vocabulary size {size}, found {highest}",
+                where=f"run {run.label!r}, {run.feed.name}",
+                hint="use the tokenizer the models were made for",
+            )

@@ -46,8 +46,6 @@ def shown(arm: ArmSpec) -> str:
 
 def judge(recipe: Recipe, proof: Proof, choices: Sequence[Choice], pool: Pool) -> Conclusion:
     """Compare every arm with the control at equal tokens, and at equal compute."""
-    from prill.lm.shape import flops_per_token
-
     names = {arm_name(c.arm.label, c.target): c for c in choices}
     arms = [
         Arm(
@@ -64,7 +62,7 @@ def judge(recipe: Recipe, proof: Proof, choices: Sequence[Choice], pool: Pool) -
         proof.evals,
         [(c.target, name, CONTROL) for name, c in names.items()],
         arms=[*arms, control],
-        compute=Compute(train_flops_per_token=flops_per_token(proof.settings.shape), scoring_flops=scoring),
+        compute=Compute(train_flops_per_token=proof.settings.start.flops_per_token, scoring_flops=scoring),
         seed=recipe.seed,
     )
 
@@ -84,9 +82,9 @@ def report_data(found: Findings) -> page.ReportData:
         page.Fact(label="Budget", value=f"{recipe.budget} for each target"),
     ]
     if spec and found.proof:
-        shape = found.proof.settings.shape
+        n_params = found.proof.settings.start.n_params
         facts += [
-            page.Fact(label="Proxy", value=f"{spec.size}, {shape.n_params / 1e6:.2f} M parameters"),
+            page.Fact(label="Proxy", value=f"{spec.size}, {n_params / 1e6:.2f} M parameters"),
             page.Fact(label="Training", value=f"{spec.tokens:,} tokens a trial, {spec.seeds} seeds an arm"),
         ]
     arms = [

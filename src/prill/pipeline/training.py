@@ -70,7 +70,7 @@ def train_groups(walk: Walk, step: Step, groups: Sequence[TrialGroup], parts: Se
 
 
 def _tokens(group: TrialGroup) -> int:
-    return group.settings.n_steps * group.settings.tokens_per_step * len(group.runs)
+    return group.settings.n_tokens * len(group.runs)
 
 
 def _findings(rows: pa.Table, eval_sets: set[str]) -> Iterator[str]:

@@ -59,6 +59,8 @@ def arm_name(arm: str, target: str) -> str:
 def train_settings(spec: TrialSpec, vocab_size: int) -> TrainSettings:
     """The training settings that every arm shares, resolved to recorded values."""
     from prill.lm.backend import require_torch, resolve_device, resolve_precision
+    from prill.lm.batches import BatchTable
+    from prill.lm.fresh import Fresh
     from prill.lm.plan import TrainSettings
     from prill.lm.shape import ladder_shape
     from prill.lm.steplaw import advise
@@ -68,9 +70,9 @@ def train_settings(spec: TrialSpec, vocab_size: int) -> TrainSettings:
     shape = ladder_shape(spec.size, vocab_size=vocab_size, seq_len=spec.row_tokens)
     advice = advise(shape.n_params, spec.tokens, shape.seq_len)
     return TrainSettings(
-        shape=shape,
+        start=Fresh(shape=shape),
         branch_tokens=tuple(sorted({round(share * spec.tokens) for share in spec.checkpoints})),
-        n_rows=spec.rows or advice.n_rows,
+        batches=BatchTable.constant(n_rows=spec.rows or advice.n_rows, row_tokens=shape.seq_len),
         peak_rate=spec.learning_rate or advice.peak_rate,
         precision=resolve_precision(spec.precision, device),
         device=str(device),
@@ -254,7 +256,7 @@ def _trials(
         settings=settings,
         evals=pa.concat_tables(read_columns(part) for part in parts),
         n_trials=len(streams),
-        n_tokens=sum(plan.n_steps * plan.tokens_per_step for plan in plans),
+        n_tokens=sum(plan.n_tokens for plan in plans),
         flops=float(sum(plan.flops for plan in plans)),
     )
 

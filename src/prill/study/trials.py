@@ -72,22 +72,30 @@ def run_group(item: tuple[TrialGroup, Path]) -> None:
     """Train and judge one group; writes its rows of results to the given path."""
     from prill.lm.backend import keep_freed_memory
     from prill.lm.data import TokenStream
+    from prill.lm.feed.stream import StreamFeed
     from prill.lm.train import Run, train
 
     keep_freed_memory()
     group, path = item
     settings = group.settings
-    streams = [TokenStream.of(open_packed(run.stream), name=f"{run.arm}/{run.seed}") for run in group.runs]
+    feeds = [
+        StreamFeed(
+            stream=TokenStream.of(open_packed(run.stream), name=f"{run.arm}/{run.seed}"),
+            row_tokens=settings.batches.row_tokens,
+            seed=run.seed,
+        )
+        for run in group.runs
+    ]
     counter = np.memmap(group.counter, np.int64, "r+", shape=(1,))
 
     def count(step: StepInfo) -> None:
-        counter[0] = step.done * settings.tokens_per_step * len(group.runs)
+        counter[0] = settings.tokens_done(step.done) * len(group.runs)
 
     evals = {files.name: read_eval_set(files) for files in group.evals}
     results = train(
         [
-            Run(label=f"{run.arm}/{run.seed}", seed=run.seed, stream=stream)
-            for run, stream in zip(group.runs, streams, strict=True)
+            Run(label=f"{run.arm}/{run.seed}", seed=run.seed, feed=feed)
+            for run, feed in zip(group.runs, feeds, strict=True)
         ],
         settings,
         eval_sets=evals,
