@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from prill.errors import RecipeError
 from prill.lm.schedule import Branch, Schedule
-from prill.lm.schedules.span import StepsOf
+from prill.lm.schedules.span import StepsFor
 
 __all__ = ["Course", "stops_of"]
 
@@ -52,13 +52,13 @@ class Course:
         )
 
 
-def stops_of(token_counts: Sequence[int], steps_of: StepsOf) -> tuple[int, ...]:
+def stops_of(token_counts: Sequence[int], steps_for: StepsFor) -> tuple[int, ...]:
     """The last step of each token count, in whole steps, so that no count is exceeded.
 
     Raises:
         RecipeError: no counts, counts that do not rise by a step, or a count below one step.
     """
-    stops = tuple(steps_of(count) for count in token_counts)
+    stops = tuple(steps_for(count) for count in token_counts)
     if not stops or stops[0] < 1 or any(b <= a for a, b in pairwise(stops)):
         raise RecipeError(
             f"token counts must rise by at least one step, found {list(token_counts)}, "

@@ -9,17 +9,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
-__all__ = ["Length", "Span", "StepsOf", "whole_steps"]
+__all__ = ["Length", "Span", "StepsFor", "whole_steps"]
 
-StepsOf = Callable[[int], int]
+StepsFor = Callable[[int], int]
 """How many whole steps a number of tokens pays for; not linear where the batch grows."""
 
 _WRITTEN = re.compile(r"\s*(\d[\d_,]*(?:\.\d+)?|\.\d+)\s*([kmbgt]?)\s*(%|steps?|tokens?)?\s*", re.IGNORECASE)
 _FACTORS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
 
 
-def whole_steps(tokens_per_step: int) -> StepsOf:
-    """`StepsOf` of a batch that never changes."""
+def whole_steps(tokens_per_step: int) -> StepsFor:
+    """`StepsFor` of a batch that never changes."""
     return lambda n_tokens: n_tokens // tokens_per_step
 
 
@@ -57,11 +57,11 @@ class Span:
             raise ValueError(f"whole {unit}s expected, found {value!r}; a share is below 1 or ends with %")
         return cls(amount, "share" if unit == "share" else "tokens" if unit == "token" else "steps")
 
-    def steps(self, whole: int, steps_of: StepsOf) -> int:
+    def steps(self, whole: int, steps_for: StepsFor) -> int:
         """In steps, as a share of `whole` steps; shares are rounded, tokens are never exceeded."""
         if self.unit == "share":
             return round(self.amount * whole)
-        return int(self.amount) if self.unit == "steps" else steps_of(int(self.amount))
+        return int(self.amount) if self.unit == "steps" else steps_for(int(self.amount))
 
     def __str__(self) -> str:
         if self.unit == "share":

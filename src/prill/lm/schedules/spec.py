@@ -16,7 +16,7 @@ from prill.errors import RecipeError
 from prill.lm import schedule as tables
 from prill.lm.schedule import Branch, Curve, Phase, Schedule
 from prill.lm.schedules.course import Course, stops_of
-from prill.lm.schedules.span import Length, Span, StepsOf
+from prill.lm.schedules.span import Length, Span, StepsFor
 
 __all__ = [
     "ConstantSpec",
@@ -45,8 +45,8 @@ class _Warmed(_Model):
 class ConstantSpec(_Warmed):
     """Warm-up, then the peak to the end: for checkpoint averaging in place of a decay."""
 
-    def course(self, stops: Sequence[int], steps_of: StepsOf) -> Course:
-        warmup = _warmup(self.warmup.steps(stops[0], steps_of), stops[0])
+    def course(self, stops: Sequence[int], steps_for: StepsFor) -> Course:
+        warmup = _warmup(self.warmup.steps(stops[0], steps_for), stops[0])
         return Course.along(tables.constant(peak=1.0, warmup=warmup, total=stops[-1]), stops)
 
 
@@ -55,8 +55,8 @@ class CosineSpec(_Warmed):
 
     floor: float = Field(0.1, ge=0, le=1, description="Rate at the end, as a share of the peak.")
 
-    def course(self, stops: Sequence[int], steps_of: StepsOf) -> Course:
-        warmups = [_warmup(self.warmup.steps(stop, steps_of), stop) for stop in stops]
+    def course(self, stops: Sequence[int], steps_for: StepsFor) -> Course:
+        warmups = [_warmup(self.warmup.steps(stop, steps_for), stop) for stop in stops]
         found = [
             tables.cosine(peak=1.0, floor=self.floor, warmup=warmup, total=stop)
             for warmup, stop in zip(warmups, stops, strict=True)
@@ -79,11 +79,11 @@ class _Decaying(_Warmed):
             raise ValueError("an exponential decay never reaches 0: give a `floor` above 0 or a `half_life`")
         return self
 
-    def _end(self, n_decay: int, steps_of: StepsOf) -> float:
+    def _end(self, n_decay: int, steps_for: StepsFor) -> float:
         """The rate at the end of a decay of so many steps."""
         if self.half_life is None:
             return self.floor
-        half = max(1, self.half_life.steps(n_decay, steps_of))
+        half = max(1, self.half_life.steps(n_decay, steps_for))
         return tables.half_life_floor(peak=1.0, n_decay=n_decay, half_life=half)
 
 
@@ -92,16 +92,16 @@ class WsdSpec(_Decaying):
 
     decay: Length = Field(Span(0.2, "share"), description="The decay that ends each token count.")
 
-    def course(self, stops: Sequence[int], steps_of: StepsOf) -> Course:
-        starts = [stop - min(stop, max(1, self.decay.steps(stop, steps_of))) for stop in stops]
-        warmup = _warmup(self.warmup.steps(stops[0], steps_of), starts[0])
+    def course(self, stops: Sequence[int], steps_for: StepsFor) -> Course:
+        starts = [stop - min(stop, max(1, self.decay.steps(stop, steps_for))) for stop in stops]
+        warmup = _warmup(self.warmup.steps(stops[0], steps_for), starts[0])
         tails = [
             tables.wsd(
                 peak=1.0,
                 warmup=warmup,
                 decay_from=start,
                 total=stop,
-                floor=self._end(stop - start, steps_of),
+                floor=self._end(stop - start, steps_for),
                 curve=self.curve,
             )
             for start, stop in zip(starts, stops, strict=True)
@@ -122,17 +122,17 @@ class WsdSSpec(_Decaying):
         description="sqrt: the peak of a period that ends at m times the first's tokens is 1/sqrt(m).",
     )
 
-    def course(self, stops: Sequence[int], steps_of: StepsOf) -> Course:
+    def course(self, stops: Sequence[int], steps_for: StepsFor) -> Course:
         lengths = [stop - before for before, stop in zip((0, *stops), stops, strict=False)]
-        decays = [min(n, max(1, self.decay.steps(n, steps_of))) for n in lengths]
-        warmup = _warmup(self.warmup.steps(stops[0], steps_of), stops[0] - decays[0])
+        decays = [min(n, max(1, self.decay.steps(n, steps_for))) for n in lengths]
+        warmup = _warmup(self.warmup.steps(stops[0], steps_for), stops[0] - decays[0])
         peaks = [(stops[0] / stop) ** 0.5 if self.peaks == "sqrt" else 1.0 for stop in stops]
         schedule = tables.wsd_s(
             warmup=warmup,
             stops=stops,
             decays=decays,
             peaks=peaks,
-            floors=[peak * self._end(n, steps_of) for peak, n in zip(peaks, decays, strict=True)],
+            floors=[peak * self._end(n, steps_for) for peak, n in zip(peaks, decays, strict=True)],
             curve=self.curve,
         )
         return Course.along(schedule, stops)
@@ -150,10 +150,10 @@ class InfiniteSpec(_Warmed):
         None, description="Singh et al.'s t_a: the anneal would arrive only t_a + A steps after its start A."
     )
 
-    def course(self, stops: Sequence[int], steps_of: StepsOf) -> Course:
-        starts = [stop - min(stop, max(1, self.anneal.steps(stop, steps_of))) for stop in stops]
-        cooldown = _warmup(self.cooldown.steps(stops[0], steps_of), starts[0], what="cooldown")
-        warmup = _warmup(self.warmup.steps(stops[0], steps_of), cooldown, before="the cooldown ends")
+    def course(self, stops: Sequence[int], steps_for: StepsFor) -> Course:
+        starts = [stop - min(stop, max(1, self.anneal.steps(stop, steps_for))) for stop in stops]
+        cooldown = _warmup(self.cooldown.steps(stops[0], steps_for), starts[0], what="cooldown")
+        warmup = _warmup(self.warmup.steps(stops[0], steps_for), cooldown, before="the cooldown ends")
         tails = [
             tables.infinite(
                 peak=1.0,
@@ -165,7 +165,7 @@ class InfiniteSpec(_Warmed):
                 total=stop,
                 cooldown=self.cooldown_curve,
                 anneal_steps_from_zero=(
-                    None if self.anneal_from_zero is None else self.anneal_from_zero.steps(stop, steps_of)
+                    None if self.anneal_from_zero is None else self.anneal_from_zero.steps(stop, steps_for)
                 ),
             )
             for start, stop in zip(starts, stops, strict=True)
@@ -185,14 +185,14 @@ class RewarmSpec(_Warmed):
         (), description="Where the rate warms up again within the run, rising; shares are of the token count."
     )
 
-    def course(self, stops: Sequence[int], steps_of: StepsOf) -> Course:
-        return Course.apart([self._cycles(stop, steps_of) for stop in stops], stops)
+    def course(self, stops: Sequence[int], steps_for: StepsFor) -> Course:
+        return Course.apart([self._cycles(stop, steps_for) for stop in stops], stops)
 
-    def _cycles(self, stop: int, steps_of: StepsOf) -> Schedule:
-        ends = [*(span.steps(stop, steps_of) for span in self.restarts), stop]
+    def _cycles(self, stop: int, steps_for: StepsFor) -> Schedule:
+        ends = [*(span.steps(stop, steps_for) for span in self.restarts), stop]
         found: Schedule | None = None
         for begin, end in zip((0, *ends), ends, strict=False):
-            warmup = self.warmup.steps(end - begin, steps_of)
+            warmup = self.warmup.steps(end - begin, steps_for)
             cycle = tables.rewarmed(
                 first=self.start if found is None else self.floor,
                 peak=1.0,
@@ -226,11 +226,11 @@ class PiecewiseSpec(_Model):
 
     phases: tuple[PhaseSpec, ...] = Field(min_length=1, max_length=1000, description="Phases in order.")
 
-    def course(self, stops: Sequence[int], steps_of: StepsOf) -> Course:
+    def course(self, stops: Sequence[int], steps_for: StepsFor) -> Course:
         rows: list[Phase] = []
         at, rate = 0, 0.0
         for spec in self.phases:
-            until = spec.until.steps(stops[-1], steps_of)
+            until = spec.until.steps(stops[-1], steps_for)
             first = rate if spec.start is None else spec.start
             first = spec.to if spec.curve == "constant" else first
             rows.append(Phase(start=at, stop=until, first=first, last=spec.to, curve=spec.curve))
@@ -278,16 +278,16 @@ class ScheduleSpec(_Model):
         """Which schedule it is."""
         return next(name for name in self.names if getattr(self, name) is not None)
 
-    def course(self, token_counts: Sequence[int], *, steps_of: StepsOf) -> Course:
+    def course(self, token_counts: Sequence[int], *, steps_for: StepsFor) -> Course:
         """Lay the schedule out for rising token counts.
 
         Args:
             token_counts: where a model is evaluated, tokens.
-            steps_of: whole steps that a number of tokens pays for (`whole_steps(tokens_per_step)`).
+            steps_for: whole steps that a number of tokens pays for (`whole_steps(tokens_per_step)`).
         Raises:
             RecipeError: the counts do not rise, or the warm-up does not end before the first decay.
         """
-        found: Course = getattr(self, self.name).course(stops_of(token_counts, steps_of), steps_of)
+        found: Course = getattr(self, self.name).course(stops_of(token_counts, steps_for), steps_for)
         return found
 
     def as_record(self) -> dict[str, Any]:
