@@ -1,4 +1,4 @@
-"""The card's oracles for schedules, branches, and Step Law."""
+"""The card's oracles for schedules, and Step Law."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prill.errors import RecipeError
-from prill.lm.schedule import Branch, Phase, Schedule, branches, cosine, infinite, wsd
+from prill.lm.schedule import Branch, Phase, Schedule, cosine, infinite, wsd
+from prill.lm.schedules.spec import ScheduleSpec, WsdSpec
 from prill.lm.shape import LADDER, Shape, flops_per_token, ladder_shape, memory_bytes
 from prill.lm.steplaw import advise, step_law_batch_tokens, step_law_rate
 
@@ -81,12 +82,13 @@ def test_wrong_tables_are_refused() -> None:
 
 def test_branches_never_exceed_their_budget() -> None:
     # 250,000 // 1024 = 244 steps, decay round(48.8) = 49; 500,000 // 1024 = 488, decay round(97.6) = 98
-    found = branches((250_000, 500_000), steps_for=lambda n: n // 1024, decay_share=0.2)
+    wsd = ScheduleSpec(wsd=WsdSpec())
+    found = wsd.course((250_000, 500_000), steps_for=lambda n: n // 1024).branches
     assert found == (Branch(start=195, stop=244), Branch(start=390, stop=488))
-    with pytest.raises(RecipeError, match=r"must rise by at least one step each, found \[2048, 2049\]"):
-        branches((2048, 2049), steps_for=lambda n: n // 1024, decay_share=0.2)
+    with pytest.raises(RecipeError, match=r"must rise by at least one step, found \[2048, 2049\]"):
+        wsd.course((2048, 2049), steps_for=lambda n: n // 1024)
     with pytest.raises(RecipeError, match=r"found \[1000\]"):
-        branches((1000,), steps_for=lambda n: n // 1024, decay_share=0.2)
+        wsd.course((1000,), steps_for=lambda n: n // 1024)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from prill.lm.data import TokenStream
 from prill.lm.feed.stream import StreamFeed
 from prill.lm.fresh import Fresh
 from prill.lm.plan import StepInfo
+from prill.lm.schedules.spec import ScheduleSpec, WsdSpec
 from prill.lm.score import EvalSet
 from prill.lm.shape import Shape
 from prill.lm.train import Run, RunResult, TrainSettings, train
@@ -46,7 +47,7 @@ def settings(**changes: Any) -> TrainSettings:
         "start": Fresh(shape=SHAPE),
         "branch_tokens": (320, 640),
         "batches": BatchTable.constant(n_rows=2, row_tokens=16),
-        "warmup_steps": 3,
+        "schedule": ScheduleSpec(wsd=WsdSpec(warmup="3 steps")),
         "precision": "fp32",
         "device": "cpu",
     }

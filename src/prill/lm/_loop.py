@@ -25,7 +25,6 @@ from prill.lm.learner import Learner
 from prill.lm.objectives.objective import At
 from prill.lm.optimizer import AdamSettings, StackedAdamW
 from prill.lm.plan import BranchResult, CurvePoint, Run, RunResult, Segment, StepInfo, TrainSettings
-from prill.lm.schedule import Schedule, wsd
 from prill.lm.score import EvalSet, score_documents
 
 __all__ = ["Loop"]
@@ -87,7 +86,7 @@ class Loop:
         path = trunk
         if segment.branch is not None:
             path = trunk.copy() if progress.branch is None else self._path(progress.branch, progress.step)
-        schedule = self._schedule(segment)
+        schedule = self.settings.course.schedule(segment.branch)
         for step in range(max(progress.step, segment.start), segment.stop):
             losses, norms = self._step(path, step, schedule.rate(step))
             progress.step = step + 1
@@ -213,14 +212,6 @@ class Loop:
         optimizer = StackedAdamW(adam, n_decayed=model.n_decayed, first=first, second=second, n_steps=n_steps)
         return _Path(model=model, optimizer=optimizer)
 
-    def _schedule(self, segment: Segment) -> Schedule:
-        """Shares of the peak: the plan's, or: the trunk never decays, a branch does to its end."""
-        if self.settings.schedule is not None:
-            return self.settings.schedule
-        last = self.settings.branches[-1].stop
-        decay_from, total = (last, last) if segment.branch is None else (segment.start, segment.stop)
-        return wsd(peak=1.0, warmup=self.settings.warmup_steps, decay_from=decay_from, total=total)
-
     def _done(self) -> int:
         """Steps done of the whole plan."""
         segments = self.settings.segments
@@ -244,7 +235,7 @@ class Loop:
         )
 
     def _branch_results(self, k: int, run: Run) -> Iterator[BranchResult]:
-        for number, branch in enumerate(self.settings.branches):
+        for number, branch in enumerate(self.settings.course.branches):
             n_tokens = self.settings.batches.n_tokens(branch.stop)
             yield BranchResult(
                 planned_tokens=self.settings.branch_tokens[number],

@@ -3,15 +3,16 @@
 A plan trains K runs of one kind for the same number of steps. By default the trunk is warmed up and then
 constant; for each token count a branch leaves it, decays linearly to zero over the last share of its steps on
 the data that follows, and is evaluated. So one run of D tokens yields a properly decayed model at every
-listed count. With a `schedule` of its own the run is one line, evaluated as it passes each count.
+listed count. Other schedules (`prill.lm.schedules.spec`) are laid out as courses of the same kind.
 
 Source: WSD, Hu et al. 2024, arXiv:2404.06395, section 4. K runs, D documents of an evaluation set.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +23,8 @@ from prill.lm.batches import BatchTable
 from prill.lm.feed.feed import Feed
 from prill.lm.learner import Start
 from prill.lm.objectives.objective import Objective
-from prill.lm.schedule import Branch, Schedule, branches
+from prill.lm.schedules.course import Course
+from prill.lm.schedules.spec import ScheduleSpec, WsdSpec
 
 __all__ = ["BranchResult", "CurvePoint", "Run", "RunResult", "Segment", "StepInfo", "TrainSettings"]
 
@@ -53,11 +55,9 @@ class TrainSettings:
         branch_tokens: rising token counts at which a model is evaluated; each is rounded down to whole
             steps, so it is never exceeded.
         batches: rows a step and tokens a row, by step.
-        schedule: learning rate as a share of the peak over the whole run; None: trunk and decay branches.
+        schedule: learning rate as a share of the peak, with the branches it makes.
         objective: what is minimised beside or in place of cross-entropy; None: cross-entropy.
         peak_rate: learning rate after warm-up.
-        warmup_steps: steps of linear warm-up (without a `schedule`).
-        decay_share: share of a branch's steps that decay, linearly to zero (without a `schedule`).
         weight_decay, beta1, beta2, eps: AdamW; decay acts on embeddings and matrices.
         clip_norm: largest gradient norm of one model.
         precision: of matrix products: bf16 where the processor gains by it, or as named.
@@ -67,18 +67,16 @@ class TrainSettings:
         n_curve_points: points of each training curve.
         checkpoint_s: longest time between checkpoints, seconds; it decides nothing but what is redone.
     Raises:
-        RecipeError: a value is out of bounds; rows are longer than the models' context; the warm-up does
-            not fit before the first decay.
+        RecipeError: a value is out of bounds; rows are longer than the models' context; the schedule
+            does not fit the token counts.
     """
 
     start: Start
     branch_tokens: tuple[int, ...]
     batches: BatchTable
-    schedule: Schedule | None = None
+    schedule: ScheduleSpec = ScheduleSpec(wsd=WsdSpec())
     objective: Objective | None = None
     peak_rate: float = 3e-3
-    warmup_steps: int = 30
-    decay_share: float = 0.2
     weight_decay: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.95
@@ -91,11 +89,9 @@ class TrainSettings:
     checkpoint_s: float = 60.0
 
     def __post_init__(self) -> None:
-        if not self.peak_rate > 0 or not 0 < self.decay_share <= 1 or self.warmup_steps < 0:
+        if not self.peak_rate > 0:
             raise RecipeError(
-                "training needs peak_rate > 0, 0 < decay_share <= 1 and warmup_steps >= 0, "
-                f"found {self.peak_rate}, {self.decay_share} and {self.warmup_steps}",
-                where="training settings",
+                f"training needs a peak rate above 0, found {self.peak_rate}", where="training settings"
             )
         if self.batches.row_tokens > self.start.context:
             raise RecipeError(
@@ -103,33 +99,25 @@ class TrainSettings:
                 f"found {self.batches.row_tokens}",
                 where="training settings",
             )
-        first = self.branches[0]
-        if self.schedule is None and self.warmup_steps > first.start:
-            raise RecipeError(
-                f"the warm-up of {self.warmup_steps} steps must end before the first decay begins "
-                f"at step {first.start}",
-                where="training settings",
-                hint=f"train for more than {self.branch_tokens[0]} tokens, or warm up for fewer steps",
-            )
+        assert self.course.branches
 
-    @property
-    def branches(self) -> tuple[Branch, ...]:
-        """The decay branches in steps; their ends are also where a run with a schedule is evaluated."""
-        return branches(self.branch_tokens, steps_for=self.batches.steps_for, decay_share=self.decay_share)
+    @functools.cached_property
+    def course(self) -> Course:
+        """The schedule laid out for the token counts, in steps."""
+        return self.schedule.course(self.branch_tokens, steps_for=self.batches.steps_for)
 
     @property
     def segments(self) -> tuple[Segment, ...]:
         """The order of work: trunk to a branch point, that branch, trunk to the next, ..."""
         found: list[Segment] = []
         at = 0
-        for index, branch in enumerate(self.branches):
-            if self.schedule is not None:
-                found.append(Segment(start=at, stop=branch.stop, evaluation=index))
-                at = branch.stop
-                continue
+        for index, branch in enumerate(self.course.branches):
+            is_passing = branch.start == branch.stop
             if branch.start > at:
-                found.append(Segment(start=at, stop=branch.start))
-            found.append(Segment(branch=index, start=branch.start, stop=branch.stop, evaluation=index))
+                done = index if is_passing else None
+                found.append(Segment(start=at, stop=branch.start, evaluation=done))
+            if not is_passing:
+                found.append(Segment(branch=index, start=branch.start, stop=branch.stop, evaluation=index))
             at = branch.start
         return tuple(found)
 
@@ -141,7 +129,7 @@ class TrainSettings:
     @property
     def n_rows(self) -> int:
         """Base rows that the plan reads, decays of earlier branches not counted twice."""
-        return self.batches.n_rows(self.branches[-1].stop)
+        return self.batches.n_rows(self.course.branches[-1].stop)
 
     def tokens_done(self, n_steps: int) -> int:
         """Tokens of the first `n_steps` steps of the work, branches included."""
@@ -171,7 +159,7 @@ class TrainSettings:
         record["branch_tokens"] = list(self.branch_tokens)
         record["start"] = self.start.as_record()
         record["batches"] = self.batches.as_record()
-        record["schedule"] = None if self.schedule is None else asdict(self.schedule)
+        record["schedule"] = self.schedule.as_record()
         record["objective"] = None if self.objective is None else self.objective.as_record()
         return record
 

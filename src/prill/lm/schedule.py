@@ -18,9 +18,8 @@ annealing share: `anneal_steps_from_zero`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Literal
 
 from prill.errors import RecipeError
@@ -30,7 +29,6 @@ __all__ = [
     "Curve",
     "Phase",
     "Schedule",
-    "branches",
     "constant",
     "cosine",
     "half_life_floor",
@@ -248,27 +246,6 @@ def infinite(
             ),
         )
     )
-
-
-def branches(
-    token_counts: Sequence[int], *, steps_for: Callable[[int], int], decay_share: float
-) -> tuple[Branch, ...]:
-    """Where the decay branches of a WSD trunk leave and end, for rising token counts.
-
-    A branch for D tokens ends after `steps_for(D)` steps, the most that D tokens fill, so that a budget is
-    never exceeded, and its decay is the last `decay_share` of those steps (at least one).
-
-    Raises:
-        RecipeError: no counts, counts that do not rise, or a count below one step.
-    """
-    stops = [steps_for(count) for count in token_counts]
-    if not stops or stops[0] < 1 or any(b <= a for a, b in pairwise(stops)):
-        raise RecipeError(
-            f"token counts must rise by at least one step each, found {list(token_counts)}",
-            where="training tokens",
-            hint="give more tokens, or fewer rows a step",
-        )
-    return tuple(Branch(start=stop - max(1, round(decay_share * stop)), stop=stop) for stop in stops)
 
 
 def _along(curve: Curve, x: float, first: float, last: float) -> float:
