@@ -11,9 +11,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from prill.lm import layers  # noqa: E402
-from prill.lm import model as model_module  # noqa: E402
 from prill.lm.head import head_backward  # noqa: E402
 from prill.lm.layers import attend, gated, rms_norm, split_heads  # noqa: E402
+from prill.lm.packed import attention_mask  # noqa: E402
 
 
 def values(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -58,7 +58,7 @@ def test_both_ways_of_attention(dense_up_to: int, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(layers, "DENSE_ATTENTION_UP_TO", dense_up_to)
     query, key, value = (values(2, 3, 6, 4, seed=s) for s in range(3))
     segments = torch.tensor([[0, 0, 0, 1, 1, 1], [5, 6, 6, 6, 6, 7]])
-    mask = model_module._block_causal(segments, torch.float32)
+    mask = attention_mask(segments, None, torch.float32)
     allowed = (segments[:, :, None] == segments[:, None]) & torch.ones(6, 6).tril().bool()
     assert torch.equal(mask[:, 0] == 0, allowed)
     scores = (query @ key.transpose(2, 3) / math.sqrt(4)).masked_fill(~allowed[:, None], -torch.inf)

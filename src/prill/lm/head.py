@@ -11,9 +11,20 @@ Source: the idea of fusing, Wijmans et al. 2024, arXiv:2411.09009; the arithmeti
 
 from __future__ import annotations
 
+import dataclasses
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
 import torch
 
-__all__ = ["gather", "head_backward", "head_losses"]
+from prill.lm.objectives.objective import Terms
+
+if TYPE_CHECKING:
+    from prill.lm.objectives.objective import At, Objective
+    from prill.lm.packed import Packed, SoftLabels
+
+__all__ = ["gather", "head_backward", "head_losses", "terms_of"]
+
+PLAIN = Terms()
 
 CHUNK_BYTES = 2 << 20  # of logits: half of them and a chunk of W fit a core's second-level cache
 ACCELERATOR_CHUNK_BYTES = 256 << 20
@@ -36,61 +47,233 @@ def head_losses(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor)
     return losses
 
 
+def terms_of(
+    objective: Objective | None, hidden: torch.Tensor, batch: Packed, extra: torch.Tensor, at: At | None
+) -> Terms:
+    """The terms of a step: the objective's, or plain ones; weights are the rows' where it sets none."""
+    if objective is None:
+        return PLAIN if batch.weights is None else Terms(weights=batch.weights)
+    if at is None:
+        raise ValueError("an objective needs to know where in training it is: pass `at`")
+    terms = objective.terms(hidden, batch, extra, at)
+    return terms if terms.weights is not None else dataclasses.replace(terms, weights=batch.weights)
+
+
 def head_backward(
-    hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, into: torch.Tensor
+    hidden: torch.Tensor,
+    head: torch.Tensor,
+    targets: torch.Tensor,
+    into: torch.Tensor,
+    *,
+    terms: Terms = PLAIN,
+    soft: SoftLabels | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean cross-entropy of each model (K,), its gradient for `hidden` and, written to `into`, for `head`."""
+    """Loss of each model and its gradients, for the head and for what lies below it.
+
+    Args:
+        hidden: (K, N, d), without gradient.
+        head: (K, V, d).
+        targets: (K, N).
+        into: where the gradient for `head` goes, fp32, (K, V, d).
+        terms: what is minimised; extra and density terms are not the head's and are left to the caller.
+        soft: the teacher's labels where `terms` asks for a teacher and gives no full distribution.
+    Returns:
+        Losses, nats, fp64, (K,): a mean over the tokens whose weight is not 0 (0 where there is none), plus
+        the auxiliary loss; and their gradient for `hidden`.
+    """
     n_models, n_tokens, _ = hidden.shape
     hidden_gradient = torch.empty_like(hidden)
     losses = torch.zeros(n_models, dtype=torch.float64, device=hidden.device)
     for k in _groups(hidden):
-        losses[k] = _group_backward(hidden[k], head[k], targets[k], into[k], hidden_gradient[k])
-    into.div_(n_tokens)
-    return losses / n_tokens, hidden_gradient.div_(n_tokens)
+        weigher = _Weigher(terms, soft, k)
+        losses[k] = _group_backward(hidden[k], head[k], targets[k], into[k], hidden_gradient[k], weigher)
+    if terms.weights is None:
+        losses /= n_tokens
+        into.div_(n_tokens)
+        hidden_gradient.div_(n_tokens)
+    else:
+        n_trained = (terms.weights != 0).sum(1).clamp_min_(1)
+        losses /= n_trained
+        into.div_(n_trained[:, None, None])
+        hidden_gradient.div_(n_trained[:, None, None])
+    if terms.auxiliary is not None:
+        losses += terms.auxiliary
+    if terms.hidden_gradient is not None:
+        hidden_gradient += terms.hidden_gradient
+    return losses, hidden_gradient
 
 
 def _group_backward(
-    hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, into: torch.Tensor, below: torch.Tensor
+    hidden: torch.Tensor,
+    head: torch.Tensor,
+    targets: torch.Tensor,
+    into: torch.Tensor,
+    below: torch.Tensor,
+    weigher: _Weigher,
 ) -> torch.Tensor:
-    """Summed cross-entropy of each model; its gradients go to `into` (head) and `below` (hidden).
+    """Summed loss of each model; its gradients go to `into` (head) and `below` (hidden).
 
-    With w = exp(h W^T) and s its row sums, the loss is log s - h W_t and its gradients are (w W) / s - W_t
-    for h and w^T (h / s) - onehot^T h for W. Dividing the small factors by s instead of w saves two
-    passes over the logits. Where a logit could overflow, the row's maximum is taken out first.
+    With w = exp(h W^T) and s its row sums, nll is log s - h W_t and the gradients are a (w W) / s - b W_t
+    for h and w^T (a h / s) - onehot^T (b h) for W. Scaling the small factors by a / s instead of w saves
+    two passes over the logits; with a teacher, whose share goes to the logits anyway, w itself is scaled.
+    Where a logit could overflow, the row's maximum is taken out first.
     """
     losses = torch.zeros(hidden.shape[0], dtype=torch.float64, device=hidden.device)
     longest = _longest(head)
     for number, part in enumerate(_chunks(hidden, head.shape[1])):
         here, wanted = hidden[:, part], targets[:, part]
-        chunk = _Chunk(here, head, wanted, longest)
-        weight, total = chunk.weight, chunk.total[:, :, None]
-        losses += chunk.losses.sum(1, dtype=torch.float64)
-        below[:, part] = (torch.bmm(weight, head) / total).sub_(chunk.answer)
-        scaled = (here / total).to(here.dtype)
-        head_gradient = torch.bmm(weight.transpose(1, 2), scaled)
+        chunk = _Chunk(here, head, wanted, longest, weigher.teacher(part))
+        factors = weigher.factors(chunk, part)
+        losses += factors.losses.sum(1, dtype=torch.float64)
+        weight, own, answer = chunk.weight, here.float(), chunk.answer
+        if factors.on_target is not None:
+            own, answer = own * factors.on_target, answer * factors.on_target
+        if chunk.teacher is None:
+            below[:, part] = (torch.bmm(weight, head) * factors.on_all).sub_(answer)
+            head_gradient = torch.bmm(weight.transpose(1, 2), (here * factors.on_all).to(here.dtype))
+        else:
+            assert factors.on_teacher is not None
+            chunk.teacher.take_from(weight.mul_(factors.on_all), factors.on_teacher)
+            below[:, part] = torch.bmm(weight, head).sub_(answer)
+            head_gradient = torch.bmm(weight.transpose(1, 2), here)
         into.add_(head_gradient) if number else into.copy_(head_gradient)
         for k, ids in enumerate(wanted):
-            into[k].index_add_(0, ids, here[k].float(), alpha=-1.0)
+            into[k].index_add_(0, ids, own[k], alpha=-1.0)
     return losses
+
+
+class _Factors(NamedTuple):
+    """What a chunk's tokens count: losses (k, n), and a / s, b and c, each (k, n, 1); None: 1."""
+
+    losses: torch.Tensor
+    on_all: torch.Tensor
+    on_target: torch.Tensor | None = None
+    on_teacher: torch.Tensor | None = None
+
+
+class _Weigher:
+    """The terms of one group of models."""
+
+    def __init__(self, terms: Terms, soft: SoftLabels | None, models: slice) -> None:
+        self.terms = terms
+        self.models = models
+        self.weights = None if terms.weights is None else terms.weights[models]
+        self.soft = soft
+        if terms.teacher_share and terms.teacher is None and soft is None:
+            raise ValueError("the objective asks for a teacher: the rows need soft labels, found none")
+
+    def teacher(self, part: slice) -> _Teacher | None:
+        """The teacher's probabilities for a slice of the tokens."""
+        if not self.terms.teacher_share:
+            return None
+        if self.terms.teacher is not None:
+            return _DenseTeacher(self.terms.teacher(self.models, part))
+        assert self.soft is not None
+        return _SparseTeacher(self.soft.ids[self.models, part], self.soft.shares[self.models, part])
+
+    def factors(self, chunk: _Chunk, part: slice) -> _Factors:
+        """Losses of the chunk's tokens and the factors of their gradient."""
+        terms, inverse = self.terms, chunk.total.reciprocal()
+        if self.weights is None and terms.token_loss is None and chunk.teacher is None:
+            return _Factors(chunk.losses, inverse[:, :, None])
+        loss, slope = chunk.losses, torch.ones_like(chunk.losses)
+        if terms.token_loss is not None:
+            loss, slope = terms.token_loss(chunk.losses, self.models, part)
+        on_all, on_teacher = slope, None
+        if chunk.teacher is not None:
+            share = terms.teacher_share
+            slope = slope * (1 - share)
+            on_all = slope + share * chunk.teacher.mass
+            loss = (1 - share) * loss + share * chunk.teacher_loss
+            on_teacher = self._weighted(torch.full_like(slope, share), part)[:, :, None]
+        return _Factors(
+            self._weighted(loss, part),
+            (self._weighted(on_all, part) * inverse)[:, :, None],
+            self._weighted(slope, part)[:, :, None],
+            on_teacher,
+        )
+
+    def _weighted(self, values: torch.Tensor, part: slice) -> torch.Tensor:
+        """values x weight, and 0 where the weight is, whatever the value."""
+        if self.weights is None:
+            return values
+        weight = self.weights[:, part]
+        return torch.where(weight != 0, values * weight, 0.0)
+
+
+class _Teacher(Protocol):
+    """A teacher's probabilities for a chunk; `mass` is their sum, fp32, (k, n)."""
+
+    mass: torch.Tensor
+
+    def dot(self, logits: torch.Tensor) -> torch.Tensor:
+        """Sum over the vocabulary of probability x logit, fp32, (k, n)."""
+        ...
+
+    def take_from(self, gradient: torch.Tensor, share: torch.Tensor) -> None:
+        """gradient -= share x probability, in place, (k, n, V)."""
+        ...
+
+
+class _DenseTeacher:
+    """All V probabilities of each token, (k, n, V)."""
+
+    def __init__(self, shares: torch.Tensor) -> None:
+        self.shares = shares
+        self.mass = shares.sum(2, dtype=torch.float32)
+
+    def dot(self, logits: torch.Tensor) -> torch.Tensor:
+        return (logits * self.shares).sum(2, dtype=torch.float32)
+
+    def take_from(self, gradient: torch.Tensor, share: torch.Tensor) -> None:
+        gradient.sub_(self.shares * share)
+
+
+class _SparseTeacher:
+    """The most likely tokens of each place and their probabilities, (k, n, labels)."""
+
+    def __init__(self, ids: torch.Tensor, shares: torch.Tensor) -> None:
+        self.ids = ids
+        self.shares = shares
+        self.mass = shares.sum(2)
+
+    def dot(self, logits: torch.Tensor) -> torch.Tensor:
+        return (logits.gather(2, self.ids).float() * self.shares).sum(2)
+
+    def take_from(self, gradient: torch.Tensor, share: torch.Tensor) -> None:
+        gradient.scatter_add_(2, self.ids, (self.shares * -share).to(gradient.dtype))
 
 
 class _Chunk:
     """The head over one chunk of n tokens.
 
     Attributes:
-        weight: w = exp(h W^T - shift), (K, n, V).
-        total: s, the sums of w over V, (K, n) fp32.
-        answer: W_t, the head's row of each target, (K, n, d).
-        losses: log s + shift - h W_t, (K, n) fp32.
+        weight: w = exp(h W^T - shift), (k, n, V).
+        total: s, the sums of w over V, (k, n) fp32.
+        answer: W_t, the head's row of each target, (k, n, d).
+        losses: log s + shift - h W_t, (k, n) fp32.
+        teacher_loss: cross-entropy against the teacher, (k, n) fp32; in bf16 from logits of 8 bits.
     """
 
     def __init__(
-        self, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, longest: torch.Tensor
+        self,
+        hidden: torch.Tensor,
+        head: torch.Tensor,
+        targets: torch.Tensor,
+        longest: torch.Tensor,
+        teacher: _Teacher | None = None,
     ) -> None:
-        self.weight, shift = _exponentials(hidden, head, longest)
+        logits = torch.bmm(hidden, head.transpose(1, 2))
+        if teacher is not None:
+            expected = teacher.dot(logits)  # before the logits are overwritten
+        self.weight, shift = _exponentials(logits, hidden, longest)
         self.total = _row_sums(self.weight)
         self.answer = gather(head, targets)
-        self.losses = self.total.log() + shift - (hidden.float() * self.answer).sum(2)
+        log_total = self.total.log() + shift
+        self.losses = log_total - (hidden.float() * self.answer).sum(2)
+        self.teacher = teacher
+        if teacher is not None:
+            self.teacher_loss = teacher.mass * log_total - expected
 
 
 def _groups(hidden: torch.Tensor) -> list[slice]:
@@ -115,10 +298,9 @@ def _chunks(hidden: torch.Tensor, vocab_size: int) -> list[slice]:
 
 
 def _exponentials(
-    hidden: torch.Tensor, head: torch.Tensor, longest: torch.Tensor
+    logits: torch.Tensor, hidden: torch.Tensor, longest: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """exp(h W^T - shift), (K, n, V), and the shift, (K, n), which is 0 unless |h| max|W_v| is large."""
-    logits = torch.bmm(hidden, head.transpose(1, 2))
+    """exp(logits - shift), in place, and the shift, (k, n), which is 0 unless |h| max|W_v| is large."""
     bound = torch.linalg.vector_norm(hidden, dim=2, dtype=torch.float32) * longest[:, None]
     shift = torch.zeros_like(bound)
     if bool((bound > SAFE_LOGIT).any()):

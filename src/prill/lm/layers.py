@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-__all__ = ["attend", "gated", "rms_norm", "split_heads"]
+__all__ = ["attend", "density", "gated", "rms_norm", "split_heads"]
 
 DENSE_ATTENTION_UP_TO = 256
 
@@ -54,6 +54,19 @@ def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: to
         found: torch.Tensor = _DenseAttention.apply(query, key, value, mask)  # type: ignore[no-untyped-call]
         return found
     return scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+
+def density(active: torch.Tensor, *, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean of h^2 / (h^2 + eps) for each model of h (K, N, f): (K,), and its gradient for h, fp32.
+
+    Source: the density loss of DEFT (arXiv:2402.01911), a smooth count of the
+    activations that are not 0.
+    """
+    square = active.float().square()
+    inverse = (square + eps).reciprocal_()
+    share = square.mul_(inverse).mean((1, 2))
+    slope = inverse.square_().mul_(active).mul_(2 * eps / active[0].numel())
+    return share, slope
 
 
 class _RmsNorm(torch.autograd.Function):

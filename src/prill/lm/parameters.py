@@ -71,13 +71,13 @@ def n_decayed(shape: Shape) -> int:
 
 
 def views(flat_KP: torch.Tensor, shape: Shape) -> dict[str, torch.Tensor]:
-    """Each parameter as a view of the flat buffer, shape (K, ...)."""
+    """Each parameter as a view of the flat buffer, shape (K, ...); columns beyond P belong to none."""
     return {spec.name: flat_KP[:, spec.start : spec.stop].view(-1, *spec.shape) for spec in layout(shape)}
 
 
-def init_flat(shape: Shape, seeds: Sequence[int]) -> torch.Tensor:
-    """Initial weights of one model a seed, fp32, shape (K, P), on the CPU."""
-    flat = torch.empty(len(seeds), shape.n_total, dtype=torch.float32)
+def init_flat(shape: Shape, seeds: Sequence[int], *, n_extra: int = 0) -> torch.Tensor:
+    """Initial weights of one model a seed, then `n_extra` zeros: fp32, shape (K, P + n_extra), on the CPU."""
+    flat = torch.zeros(len(seeds), shape.n_total + n_extra, dtype=torch.float32)
     for row, seed in zip(flat, seeds, strict=True):
         for spec in layout(shape):
             part = row[spec.start : spec.stop]
