@@ -5,7 +5,7 @@ where the table asks for shorter rows, each base row is cut into T / row_tokens 
 step's tokens depend on `n_rows` alone, every arm reads the same rows in the same order whatever its
 lengths, and where a step begins follows from its number: a run may stop, resume and branch anywhere.
 
-    BatchTable.constant(n_rows=4, row_tokens=256)
+    BatchTable.constant(4, 256)
     BatchTable.merged(
         row_tokens=256,
         n_rows=linear_ramp(first=4, last=16, increment=4, over_tokens=400_000),
@@ -90,7 +90,7 @@ class BatchTable:
                 )
 
     @classmethod
-    def constant(cls, *, n_rows: int, row_tokens: int) -> BatchTable:
+    def constant(cls, n_rows: int, row_tokens: int) -> BatchTable:
         """The same `n_rows` rows of `row_tokens` tokens at every step."""
         return cls(row_tokens=row_tokens, phases=(BatchPhase(n_rows=n_rows, row_tokens=row_tokens),))
 

@@ -122,14 +122,27 @@ class TokenStream:
 
     def digest(self) -> str:
         """SHA-256 over boundaries, token values and channels, independent of the integer width."""
+        return self._scanned[0]
+
+    @property
+    def highest_id(self) -> int:
+        """The largest token id."""
+        return self._scanned[1]
+
+    @functools.cached_property
+    def _scanned(self) -> tuple[str, int]:
+        """Digest and largest id in one pass, since the tokens may lie on a disk."""
         seen = hashlib.sha256(np.ascontiguousarray(self.doc_starts, dtype="<i8").tobytes())
+        highest = 0
         for start in range(0, self.n_tokens, 1 << 22):
-            seen.update(np.asarray(self.tokens[start : start + (1 << 22)], dtype="<u4").tobytes())
+            part = np.asarray(self.tokens[start : start + (1 << 22)])
+            seen.update(part.astype("<u4", copy=False).tobytes())
+            highest = max(highest, int(part.max()))
         for channel in CHANNELS:
             values = getattr(self, channel)
             if values is not None:
                 seen.update(channel.encode() + np.ascontiguousarray(values).tobytes())
-        return seen.hexdigest()
+        return seen.hexdigest(), highest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from dataclasses import dataclass
 from typing import Literal
@@ -54,9 +53,9 @@ class StreamFeed:
     def n_tokens(self) -> int:
         return self.stream.n_tokens
 
-    @functools.cached_property
+    @property
     def highest_id(self) -> int:
-        return int(self.stream.tokens.max())
+        return self.stream.highest_id
 
     def rows(self, first: int, count: int) -> Rows:
         return batch(self.stream, self._numbers(first, count), seq_len=self.row_tokens)
@@ -66,7 +65,9 @@ class StreamFeed:
         found: set[int] = set()
         for start in starts.tolist():
             places = (start + np.arange(self.row_tokens)) % self.stream.n_tokens
-            found |= set((np.searchsorted(self.stream.doc_starts, places, side="right") - 1).tolist())
+            numbers = np.searchsorted(self.stream.doc_starts, places, side="right") - 1
+            origins = self.stream.origins
+            found |= set((numbers if origins is None else origins[numbers]).tolist())
         return [f"{self.name}, document {number}" for number in sorted(found)]
 
     def digest(self) -> str:
