@@ -74,7 +74,7 @@ class TrainSettings:
     start: Start
     branch_tokens: tuple[int, ...]
     batches: BatchTable
-    schedule: ScheduleSpec = ScheduleSpec(wsd=WsdSpec())
+    schedule: ScheduleSpec = field(default_factory=lambda: ScheduleSpec(wsd=WsdSpec()))
     objective: Objective | None = None
     peak_rate: float = 3e-3
     weight_decay: float = 0.1
