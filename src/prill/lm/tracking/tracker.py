@@ -7,13 +7,14 @@ on without that tracker.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from prill.errors import PrillError, printable
-from prill.run.redact import redact
+from prill.run.redact import redact, redact_json
 
 __all__ = ["RunFacts", "Tracker", "Trackers"]
 
@@ -29,7 +30,7 @@ class RunFacts:
         name: of this training, readable.
         run_id: the same for a training and its resumption, another for any other training; letters,
             digits and `-`.
-        settings: what decides the training. JSON-able, without secrets.
+        settings: what decides the training. JSON-able; secrets are masked before a tracker sees it.
         folder: where a tracker keeps files of its own.
         resumed_step: last step that is kept of an interrupted training; None: a new one.
         is_online: a tracker may use the network, with the user's own login.
@@ -87,7 +88,9 @@ class Trackers:
         Raises:
             PrillError: a tracker's package is not installed, or the user's settings do not suit it.
         """
-        self._tell(lambda tracker: tracker.start(facts))
+        shown = redact_json(dict(facts.settings))
+        safe = dataclasses.replace(facts, settings=shown if isinstance(shown, dict) else {})
+        self._tell(lambda tracker: tracker.start(safe))
 
     def log(self, step: int, metrics: Metrics) -> None:
         """Tell each."""
@@ -95,7 +98,8 @@ class Trackers:
 
     def alert(self, text: str) -> None:
         """Tell each."""
-        self._tell(lambda tracker: tracker.alert(text))
+        shown = printable(redact(text), limit=2000)
+        self._tell(lambda tracker: tracker.alert(shown))
 
     def finish(self) -> None:
         """End each; safe to call twice."""
