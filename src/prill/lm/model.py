@@ -148,6 +148,17 @@ class StackedLlama:
         head = weights["embedding" if self.shape.tied else "head"]
         return hidden.float(), torch.bmm(hidden, head.transpose(1, 2)).float()
 
+    @torch.no_grad()
+    def states(self, batch: Packed) -> torch.Tensor:
+        """Last hidden states behind the final norm, (K, N, d), in the compute type; only they are computed."""
+        weights = self._weights()
+        return self._blocks(weights, gather(weights["embedding"], batch.inputs).float(), batch)
+
+    def head_matrix(self) -> torch.Tensor:
+        """The head, whose product with a hidden state is its logits, (K, V, d), in the compute type."""
+        name = "embedding" if self.shape.tied else "head"
+        return views(self.flat.detach(), self.shape)[name].to(self.dtype)
+
     def _weights(self) -> Weights:
         """One cast of all weights to the compute type, then views of it."""
         return views(self.flat.detach().to(self.dtype), self.shape)
