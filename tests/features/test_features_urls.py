@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from prill.features.public_suffix import registered_domain, suffixes_state
+from prill.corpus.public_suffix import registered_domain, suffixes_state
 from prill.features.urls import normalise_url, normalise_urls, url_parts, word_hashes
 
 _PIECES = (

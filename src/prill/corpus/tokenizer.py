@@ -146,6 +146,37 @@ class TextTokenizer:
             np.add.at(counts, np.asarray(owners, dtype=np.int64), lengths)
         return counts
 
+    def token_bytes(self) -> npt.NDArray[np.int64] | None:
+        """UTF-8 bytes that each token id stands for in a text, shape (vocab_size,).
+
+        None unless tokens are runs of the text's own bytes: a byte-level tokenizer without a normaliser that
+        puts no space before a text.
+        """
+        settings = self.settings()
+        before = settings.get("pre_tokenizer") or {}
+        parts = [before, *before.get("pretokenizers", [])]
+        is_exact = settings.get("normalizer") is None and any(
+            part.get("type") == "ByteLevel" and not part.get("add_prefix_space") for part in parts
+        )
+        if not is_exact:
+            return None
+        lengths = np.zeros(self.vocab_size, dtype=np.int64)
+        for token, number in self._tokenizer.get_vocab(with_added_tokens=True).items():
+            lengths[number] = len(token)  # in the byte-level alphabet a character is a byte
+        return lengths
+
+    def end_batch(self, texts: Sequence[str]) -> list[npt.NDArray[np.int64]]:
+        """Where each token of each text ends, characters from the start of the text; for any tokenizer."""
+        parts: list[list[npt.NDArray[np.int64]]] = [[] for _ in texts]
+        done = [0] * len(texts)
+        for pieces, owners in _piece_groups(texts):
+            found = self._tokenizer.encode_batch(pieces, add_special_tokens=False)
+            for owner, piece, item in zip(owners, pieces, found, strict=True):
+                ends = np.array([stop for _, stop in item.offsets], dtype=np.int64)
+                parts[owner].append(done[owner] + ends)
+                done[owner] += len(piece)
+        return [np.concatenate(group) for group in parts]
+
     def decode(self, tokens: npt.NDArray[Any]) -> str:
         """The text of token ids; special tokens become nothing."""
         return str(self._tokenizer.decode([int(token) for token in tokens]))

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from prill.corpus.batch import Batch, text_buffers
 from prill.corpus.columns import ColumnInfo
-from prill.features.public_suffix import SUFFIX_VERSION, Suffixes, registered_domain, suffixes_state
+from prill.corpus.public_suffix import SUFFIX_VERSION, Suffixes, registered_domain, suffixes_state
 from prill.features.text_hash import hash_documents
 from prill.features.urls import URL_VERSION, normalise_urls, url_parts
 from prill.prepare._url_lists import KnownList, ListKind, read_list

@@ -12,7 +12,10 @@ __all__ = ["SAMPLES"]
 SAMPLES: Final[Catalog[SampleTransform]] = Catalog(
     "a sample transform",
     {
+        "denoisers": "prill.lm.samples.denoisers:Denoisers",
+        "metadata": "prill.lm.samples.metadata:Metadata",
         "plain": "prill.lm.samples.plain:Plain",
+        "source_prefix": "prill.lm.samples.source_prefix:SourcePrefix",
     },
 )
 """`SAMPLES.entry(name)` describes a transform, `SAMPLES.build(name, settings)` makes it."""

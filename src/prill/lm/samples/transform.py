@@ -32,6 +32,8 @@ class Documents:
             n larger.
         fields: the corpus's other columns (url, source, a score), each (D,).
         texts: the documents, where a transform needs more than tokens; None: not read.
+        ends: where each token ends in its document's text, bytes of UTF-8, int64, (N,), which transforms need
+            that read `text` (see `prill.lm.samples.token_ends`); None: not read.
     """
 
     stream: TokenStream
@@ -40,6 +42,7 @@ class Documents:
     vocab_size: int
     fields: Mapping[str, pa.Array] = field(default_factory=dict)
     texts: pa.Array | None = None
+    ends: NDArray[np.int64] | None = None
 
     @property
     def eos(self) -> int:
@@ -52,7 +55,7 @@ class SampleTransform(Protocol):
 
     Attributes:
         n_added: tags it adds to the vocabulary: ids `vocab_size` to `vocab_size + n_added`.
-        needs: columns of the corpus it reads.
+        needs: columns of the corpus it reads; `text` stands for texts and token ends.
     """
 
     @property
@@ -64,7 +67,8 @@ class SampleTransform(Protocol):
     def __call__(self, documents: Documents, *, seed: int) -> TokenStream:
         """One sample a document, in order (a sample may be empty but for its end-of-text).
 
-        A transform that makes several samples of a long document says which in the stream's `origins`.
+        A transform that makes several samples of a long document, or none of some, says which in the
+        stream's `origins`.
 
         Raises:
             DataError: a document lacks what the transform needs.

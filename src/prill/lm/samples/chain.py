@@ -1,0 +1,62 @@
+"""Several sample transforms, one after the other.
+
+Each sees the stream that the one before made, with the columns of the documents that its samples came from.
+Where tokens end in the text is known only as long as tokens are the text's own, so transforms that read the
+text come before those that add tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from prill.errors import RecipeError
+from prill.lm.data import TokenStream
+from prill.lm.samples.subset import aligned
+from prill.lm.samples.transform import Documents, SampleTransform
+
+__all__ = ["columns_needed", "make_samples", "tags_added"]
+
+
+def tags_added(transforms: Sequence[SampleTransform]) -> int:
+    """Ids that all of them add behind the tokenizer's vocabulary."""
+    return sum(transform.n_added for transform in transforms)
+
+
+def columns_needed(transforms: Sequence[SampleTransform]) -> tuple[str, ...]:
+    """Columns of the corpus that any of them reads, sorted; `text` stands for texts and token ends."""
+    return tuple(sorted({name for transform in transforms for name in transform.needs}))
+
+
+def make_samples(transforms: Sequence[SampleTransform], documents: Documents, *, seed: int) -> TokenStream:
+    """The samples that the transforms make in turn.
+
+    Args:
+        transforms: in order; the ids of tags are given out in this order too.
+        documents: what the first one gets.
+        seed: of the run.
+    Returns:
+        A stream; its `origins` are numbers of `documents`, None when every document is one sample.
+    Raises:
+        RecipeError: a transform that reads the text follows one that added tokens.
+        DataError: as the transforms.
+    """
+    here = documents
+    origins = documents.stream.origins
+    for number, transform in enumerate(transforms):
+        if "text" in transform.needs and number and here.ends is None:
+            raise RecipeError(
+                f"a transform that reads the text, {transform.as_record()['name']!r}, must come before "
+                f"those that change the tokens, found it as number {number + 1}",
+                where="samples",
+            )
+        stream = replace(here.stream, origins=None)
+        made = transform(replace(here, stream=stream), seed=seed)
+        if made.origins is not None:
+            origins = made.origins if origins is None else origins[made.origins]
+            here = aligned(here, np.asarray(made.origins, np.int64))
+        ends = here.ends if made.tokens is here.stream.tokens else None
+        here = replace(here, stream=made, ends=ends, vocab_size=here.vocab_size + transform.n_added)
+    return replace(here.stream, origins=origins)
