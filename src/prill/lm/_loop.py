@@ -7,6 +7,7 @@ going on from it replays exactly the steps that would have followed.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,6 @@ from typing import Literal
 
 import torch
 
-from prill.errors import DataError
 from prill.lm._progress import identity_of, read_progress, write_progress
 from prill.lm.backend import compute_dtype, resolve_device, resolve_precision
 from prill.lm.batches import shorten
@@ -26,6 +26,9 @@ from prill.lm.objectives.objective import At
 from prill.lm.optimizer import AdamSettings, StackedAdamW
 from prill.lm.plan import BranchResult, CurvePoint, Run, RunResult, Segment, StepInfo, TrainSettings
 from prill.lm.score import EvalSet, score_documents
+from prill.lm.tracking.incidents import Suspects, suspects
+from prill.lm.tracking.metrics import Metrics
+from prill.lm.tracking.observation import StepReport
 
 __all__ = ["Loop"]
 
@@ -55,6 +58,7 @@ class Loop:
         eval_sets: Mapping[str, EvalSet],
         checkpoint_dir: Path | None,
         models_dir: Path | None,
+        metrics: Metrics | None,
         on_step: Callable[[StepInfo], None] | None,
     ) -> None:
         self.runs = runs
@@ -70,15 +74,18 @@ class Loop:
         self.progress, self.note = read_progress(self.file, self.identity)
         self.resumed_from = self._done() or None
         self.saved_at = time.monotonic()
+        self.watch = (metrics or Metrics()).observation(runs, settings, resumed_step=self.resumed_from)
         self.every = max(1, settings.n_steps // settings.n_curve_points)
 
     def finish(self) -> list[RunResult]:
         """Run every segment that is left, then hand back all results."""
         segments = self.settings.segments
         if self.progress.segment < len(segments):
+            self.watch.start(self.progress.observation)
             trunk = self._path(self.progress.trunk, self.progress.trunk_steps)
             while self.progress.segment < len(segments):
                 self._segment(trunk, segments[self.progress.segment])
+            self.watch.finish()
         return [self._result(k, run) for k, run in enumerate(self.runs)]
 
     def _segment(self, trunk: _Path, segment: Segment) -> None:
@@ -88,8 +95,7 @@ class Loop:
             path = trunk.copy() if progress.branch is None else self._path(progress.branch, progress.step)
         schedule = self.settings.course.schedule(segment.branch)
         for step in range(max(progress.step, segment.start), segment.stop):
-            losses, norms = self._step(path, step, schedule.rate(step))
-            progress.step = step + 1
+            losses, norms = self._step(path, segment, schedule.rate(step))
             self._record(losses, norms, segment, schedule.rate(step))
             if self.file and time.monotonic() - self.saved_at >= self.settings.checkpoint_s:
                 self._save(trunk, path)
@@ -102,38 +108,47 @@ class Loop:
         if self.file and segment.evaluation is not None:
             self._save(trunk, trunk)
 
-    def _step(self, path: _Path, step: int, share: float) -> tuple[list[float], list[float]]:
-        at = At(step=step, progress=self._done() / self.settings.n_steps)
-        batch = path.model.pack(self._rows(step))
-        losses, gradient = path.model.losses_and_gradient(batch, self.settings.objective, at)
-        rates = [0.0 if k in self.progress.dropped else peak * share for k, peak in enumerate(self.peaks)]
-        norms = path.optimizer.step(path.model.flat, gradient, rates)
-        found, lengths = losses.tolist(), norms.tolist()
-        for k, (loss, norm) in enumerate(zip(found, lengths, strict=True)):
-            if not (math.isfinite(loss) and math.isfinite(norm)) and k not in self.progress.dropped:
-                self._broken(k, step, loss, norm)
-        return found, lengths
+    def _step(self, path: _Path, segment: Segment, share: float) -> tuple[list[float], list[float]]:
+        progress, settings = self.progress, self.settings
+        step = progress.step
+        at = At(step=step, progress=self._done() / settings.n_steps)
+        rows = self._rows(step)
+        losses, gradient = path.model.losses_and_gradient(path.model.pack(rows), settings.objective, at)
+        norms = torch.linalg.vector_norm(gradient, dim=1)
+        progress.step = step + 1
+        report = StepReport(
+            done=self._done(),
+            branch=segment.branch,
+            n_tokens=settings.batches.n_tokens(step + 1),
+            step_tokens=settings.batches.step_tokens(step) * len(self.runs),
+            losses=losses.tolist(),
+            norms=norms.tolist(),
+            rates=self._rates(share),
+        )
+        self.watch.step(report, suspects=functools.partial(self._suspects, path, rows, step))
+        for k, is_masked in enumerate(self.watch.masked):
+            if is_masked:
+                gradient[k].zero_()
+                norms[k] = 0.0
+        path.optimizer.step(path.model.flat, gradient, self._rates(share), norms)
+        return list(report.losses), list(report.norms)
+
+    def _rates(self, share: float) -> list[float]:
+        """Each model's learning rate, 0 for a masked one."""
+        masked = self.watch.masked
+        return [0.0 if masked[k] else peak * share for k, peak in enumerate(self.peaks)]
+
+    def _suspects(self, path: _Path, rows: Rows, step: int, k: int) -> Suspects:
+        """What model k's batch holds, and which of its rows have the highest loss."""
+        part = self.settings.batches.at(step)
+        losses = path.model.token_losses(path.model.pack(rows))[k].cpu().numpy()
+        return suspects(self.runs[k].feed, part.first_row, part.n_rows, losses)
 
     def _rows(self, step: int) -> Rows:
         """The rows of all models at a step."""
         part = self.settings.batches.at(step)
         rows = [run.feed.rows(part.first_row, part.n_rows) for run in self.runs]
         return stack_rows([shorten(r, part.row_tokens) for r in rows])
-
-    def _broken(self, k: int, step: int, loss: float, norm: float) -> None:
-        """A model whose loss is no longer a number: stop, or go on without it."""
-        if self.settings.on_divergence == "drop" and len(self.progress.dropped) + 1 < len(self.runs):
-            self.progress.dropped[k] = step
-            return
-        part = self.settings.batches.at(step)
-        documents = self.runs[k].feed.documents(part.first_row, part.n_rows)
-        shown = ", ".join(documents[:3]) + (f" and {len(documents) - 3} more" if len(documents) > 3 else "")
-        raise DataError(
-            f"loss and gradient must be finite, found {loss} and norm {norm} at step {step}, "
-            f"which read {shown}",
-            where=f"run {self.runs[k].label!r}",
-            hint="the run has diverged: lower the learning rate or use precision fp32",
-        )
 
     def _record(self, losses: list[float], norms: list[float], segment: Segment, share: float) -> None:
         progress = self.progress
@@ -185,6 +200,7 @@ class Loop:
         progress.trunk = None if finished else trunk.buffers()
         progress.trunk_steps = trunk.optimizer.n_steps
         progress.branch = None if path is trunk else path.buffers()
+        progress.observation = self.watch.state()
         write_progress(self.file, progress, self.identity)
         progress.trunk = progress.branch = None
         self.saved_at = time.monotonic()
@@ -231,7 +247,7 @@ class Loop:
                 CurvePoint(n_tokens=n_tokens, loss_nats=means[k], branch=None if branch < 0 else branch)
                 for n_tokens, branch, means in self.progress.curve
             ),
-            diverged_at=self.progress.dropped.get(k),
+            is_masked=self.watch.masked[k],
         )
 
     def _branch_results(self, k: int, run: Run) -> Iterator[BranchResult]:

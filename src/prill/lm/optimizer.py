@@ -61,9 +61,19 @@ class StackedAdamW:
         )
 
     @torch.no_grad()
-    def step(self, flat: torch.Tensor, gradient: torch.Tensor, rates: Sequence[float]) -> torch.Tensor:
-        """Update the weights in place; returns each model's gradient norm before clipping, (K,)."""
-        norms: torch.Tensor = torch.linalg.vector_norm(gradient, dim=1)
+    def step(
+        self,
+        flat: torch.Tensor,
+        gradient: torch.Tensor,
+        rates: Sequence[float],
+        norms: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Update the weights in place; returns each model's gradient norm before clipping, (K,).
+
+        `norms` are those, where the caller has them already.
+        """
+        if norms is None:
+            norms = torch.linalg.vector_norm(gradient, dim=1)
         for k, rate in enumerate(rates):
             # the fused pass divides the gradient by `grad_scale`
             scale = (norms[k] / self.settings.clip_norm).clamp_min(1.0)

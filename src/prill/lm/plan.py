@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +25,7 @@ from prill.lm.learner import Start
 from prill.lm.objectives.objective import Objective
 from prill.lm.schedules.course import Course
 from prill.lm.schedules.spec import ScheduleSpec, WsdSpec
+from prill.lm.tracking.health import HealthPolicy
 
 __all__ = ["BranchResult", "CurvePoint", "Run", "RunResult", "Segment", "StepInfo", "TrainSettings"]
 
@@ -62,8 +63,7 @@ class TrainSettings:
         clip_norm: largest gradient norm of one model.
         precision: of matrix products: bf16 where the processor gains by it, or as named.
         device: auto, cpu, cuda or cuda:N.
-        on_divergence: a loss that is no longer finite stops the training, or only that model (`drop`): its
-            rate is 0 from there on and its result says so.
+        health: what counts as trouble, and whether it stops the training, masks the model or is only told.
         n_curve_points: points of each training curve.
         checkpoint_s: longest time between checkpoints, seconds; it decides nothing but what is redone.
     Raises:
@@ -84,7 +84,7 @@ class TrainSettings:
     clip_norm: float = 1.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "auto"
-    on_divergence: Literal["stop", "drop"] = "stop"
+    health: HealthPolicy = field(default_factory=HealthPolicy)
     n_curve_points: int = 100
     checkpoint_s: float = 60.0
 
@@ -154,12 +154,13 @@ class TrainSettings:
 
     def as_record(self) -> dict[str, Any]:
         """The settings that decide the result, for fingerprints and checkpoints."""
-        plain = ("start", "batches", "schedule", "objective", "checkpoint_s")
+        plain = ("start", "batches", "schedule", "health", "objective", "checkpoint_s")
         record = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in plain}
         record["branch_tokens"] = list(self.branch_tokens)
         record["start"] = self.start.as_record()
         record["batches"] = self.batches.as_record()
         record["schedule"] = self.schedule.as_record()
+        record["health"] = asdict(self.health)
         record["objective"] = None if self.objective is None else self.objective.as_record()
         return record
 
@@ -238,7 +239,7 @@ class RunResult:
         branches: in order of tokens; the last is the final model.
         curve: training loss along trunk and branches.
         stack_size: models trained together; results agree with a run alone to rounding, not bit for bit.
-        diverged_at: the step at which the model broke and was dropped from the stack; None: it did not.
+        is_masked: the model broke on the way and was left out of the stack from then on; it has no losses.
     """
 
     label: str
@@ -247,4 +248,4 @@ class RunResult:
     stack_size: int
     branches: tuple[BranchResult, ...]
     curve: tuple[CurvePoint, ...] = field(default=())
-    diverged_at: int | None = None
+    is_masked: bool = False

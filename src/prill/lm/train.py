@@ -35,6 +35,7 @@ from prill.lm.plan import (
     TrainSettings,
 )
 from prill.lm.score import EvalSet
+from prill.lm.tracking.metrics import Metrics
 
 __all__ = [
     "BranchResult",
@@ -57,6 +58,7 @@ def train(
     eval_sets: Mapping[str, EvalSet] | None = None,
     checkpoint_dir: Path | None = None,
     models_dir: Path | None = None,
+    metrics: Metrics | None = None,
     on_step: Callable[[StepInfo], None] | None = None,
 ) -> list[RunResult]:
     """Train every run through the whole plan.
@@ -68,13 +70,14 @@ def train(
         checkpoint_dir: where to keep `training.safetensors`; an interrupted call with the same arguments
             continues from it to the same losses. A damaged file is told to `on_step`; training starts over.
         models_dir: where to keep each evaluated model, in `<run number>-<tokens>/`.
+        metrics: where metrics and incidents go; None: nowhere.
         on_step: told after every step.
     Returns:
         One result a run, in order.
     Raises:
         RecipeError: no runs, or two with one label.
         DataError: a stream is shorter than a batch or holds ids beyond the vocabulary; a loss is no longer
-            finite (names run and step); the checkpoint belongs to other runs or settings.
+            finite (names run, step and, in the metrics, the documents); the checkpoint belongs to other runs or settings.
         ResourceError: torch is missing, the disk is full, or the device does not exist.
     """
     _check(runs, settings)
@@ -87,6 +90,7 @@ def train(
         eval_sets=eval_sets or {},
         checkpoint_dir=checkpoint_dir,
         models_dir=models_dir,
+        metrics=metrics,
         on_step=on_step,
     ).finish()
 

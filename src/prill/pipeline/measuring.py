@@ -181,10 +181,12 @@ def measure_all(walk: ShardWalk, measures: Sequence[Measure], *, label: str) -> 
         ShardStep(
             name=measure.name,
             version=measure.version,
-            settings=measure.settings if measure.name == "read" else {"reading": reading, **measure.settings},
+            settings=measure.settings
+            if isinstance(measure, ReadDocuments)
+            else {"reading": reading, **measure.settings},
             parents=[],
             inputs=identity,
-            counts=read_counts if measure.name == "read" else _no_counts,
+            counts=read_counts if isinstance(measure, ReadDocuments) else _no_counts,
         )
         for measure in measures
     ]

@@ -18,18 +18,18 @@ from prill.pipeline.walk import Done, ShardWalk
 __all__ = ["set_aside"]
 
 
-def set_aside(walk: ShardWalk, read: Done) -> None:
-    """Write the bad records that the read step met into the run's folder."""
+def set_aside(walk: ShardWalk, read: Done, *, name: str = "quarantine") -> None:
+    """Write the bad records that the read step met into the run's folder, as `name`.parquet."""
 
     def build(paths: list[Path]) -> Mapping[str, Any]:
         return {"n_bad": _write(paths[0], walk.corpus, read.parts)}
 
     walk.at_once(
-        "quarantine",
+        name,
         version=1,
         settings={},
         parents=[read],
-        files=["quarantine.parquet"],
+        files=[f"{name}.parquet"],
         folder=walk.run.path,
         build=build,
         label="set bad records aside",
