@@ -77,7 +77,8 @@ def train(
     Raises:
         RecipeError: no runs, or two with one label.
         DataError: a stream is shorter than a batch or holds ids beyond the vocabulary; a loss is no longer
-            finite (names run, step and, in the metrics, the documents); the checkpoint belongs to other runs or settings.
+            finite (names run, step and, in the metrics, the documents); the checkpoint belongs to other runs
+            or settings.
         ResourceError: torch is missing, the disk is full, or the device does not exist.
     """
     _check(runs, settings)
