@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, get_type_hints
+from typing import Any, Generic, TypeVar, cast, get_type_hints
 
 from prill.errors import PrillError, Problem, RecipeError, near
 
@@ -94,6 +95,7 @@ class Catalog(Generic[T]):
         *,
         where: str | None = None,
         given: Mapping[str, Any] | None = None,
+        offered: Mapping[str, Any] | None = None,
     ) -> T:
         """The part `name` with these settings.
 
@@ -102,6 +104,7 @@ class Catalog(Generic[T]):
             settings: as a recipe says them; lists become tuples.
             where: place in the recipe, named in errors.
             given: fields that are no settings.
+            offered: fields that are no settings, taken only where the part has them.
         Raises:
             RecipeError: unknown or missing settings, all told at once; or a value that the part refuses.
         """
@@ -121,7 +124,9 @@ class Catalog(Generic[T]):
             raise RecipeError.of(problems)
         values = {key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()}
         try:
-            return entry.make(**values, **(given or {}))
+            fields = {item.name for item in dataclasses.fields(cast(Any, entry.make))}
+            taken = {key: value for key, value in (offered or {}).items() if key in fields}
+            return entry.make(**values, **(given or {}), **taken)
         except PrillError as error:
             if where is None:
                 raise
@@ -132,8 +137,15 @@ class Catalog(Generic[T]):
 
 def record(part: Any, name: str, version: int) -> dict[str, Any]:
     """What decides a part's results: its name, version and settings, JSON-able."""
-    settings = {setting.name: getattr(part, setting.name) for setting in _settings(type(part))}
+    settings = {setting.name: _plain(getattr(part, setting.name)) for setting in _settings(type(part))}
     return {"name": name, "version": version, "settings": settings}
+
+
+def _plain(value: Any) -> Any:
+    """Without tuples and infinite numbers, which JSON does not have."""
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _settings(make: type[Any]) -> tuple[Setting, ...]:
