@@ -30,7 +30,7 @@ from prill.lm.shape import Shape
 if TYPE_CHECKING:
     from prill.lm.objectives.objective import At, Objective
 
-__all__ = ["Packed", "StackedLlama"]
+__all__ = ["Packed", "StackedLlama", "rotary_tables"]
 
 Weights = dict[str, torch.Tensor]
 
@@ -42,7 +42,7 @@ class StackedLlama:
         self.shape = shape
         self.flat = flat
         self.dtype = dtype
-        self._cos, self._sin = _rotary_tables(shape, dtype=dtype, device=flat.device)
+        self._cos, self._sin = rotary_tables(shape, dtype=dtype, device=flat.device)
 
     @classmethod
     def init(
@@ -196,7 +196,7 @@ class StackedLlama:
         return rms_norm(stream, gain, self.shape.norm_eps)
 
 
-def _rotary_tables(
+def rotary_tables(
     shape: Shape, *, dtype: torch.dtype, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """cos and sin of position x frequency, each (seq_len, head_dim / 2)."""
