@@ -1,0 +1,1 @@
+"""Real base models: any local `transformers` folder behind the training loop, its adapters, its export."""
