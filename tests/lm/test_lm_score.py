@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prill.errors import DataError
-from prill.lm.score import EvalSet, _pack, score_documents, windows
+from prill.lm.score import EvalSet, score_documents, windows
+from prill.lm.scoring.packing import best_fit
 from prill.lm.shape import Shape
 
 torch = pytest.importorskip("torch")
@@ -53,7 +54,7 @@ def test_every_token_is_scored_once(n: int, m: int, data: st.DataObject) -> None
 
 @given(st.lists(st.integers(1, 16), max_size=40))
 def test_rows_hold_every_window_once(lengths: list[int]) -> None:
-    rows = _pack(lengths, 16)
+    rows = best_fit(lengths, 16, most=99)
     assert sorted(i for row in rows for i in row) == list(range(len(lengths)))
     assert all(sum(lengths[i] for i in row) <= 16 for row in rows)
 

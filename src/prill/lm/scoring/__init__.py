@@ -1,0 +1,1 @@
+"""Packed scoring: the log-probability of every token of many documents, without padding."""
