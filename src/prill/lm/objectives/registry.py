@@ -5,17 +5,66 @@ No module named here imports torch when it is imported, so that a recipe is chec
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
+from prill.errors import RecipeError
 from prill.lm.catalog import Catalog
+from prill.lm.objectives.combined import Combined
 from prill.lm.objectives.objective import Objective
+from prill.lm.objectives.phased import Phased
 
-__all__ = ["OBJECTIVES"]
+__all__ = ["OBJECTIVES", "objective_of"]
 
 OBJECTIVES: Final[Catalog[Objective]] = Catalog(
     "an objective",
     {
+        "advantage_weighted": "prill.lm.objectives.advantage_weighted:AdvantageWeighted",
+        "density": "prill.lm.objectives.density:Density",
         "plain": "prill.lm.objectives.plain:Plain",
+        "reward_weighted": "prill.lm.objectives.reward_weighted:RewardWeighted",
+        "self_distillation": "prill.lm.objectives.self_distillation:SelfDistillation",
+        "soft_labels": "prill.lm.objectives.soft_labels:SoftLabels",
+        "swap_detection": "prill.lm.objectives.swaps:SwapDetection",
+        "unlikelihood": "prill.lm.objectives.unlikelihood:Unlikelihood",
     },
 )
 """`OBJECTIVES.entry(name)` describes an objective, `OBJECTIVES.build(name, settings)` makes it."""
+
+
+def objective_of(spec: str | Mapping[str, Any], *, where: str = "objective") -> Objective:
+    """The objective that a recipe asks for.
+
+        plain
+        unlikelihood: {threshold: 0.1}
+        phased: [{until: 0.9, objective: {unlikelihood: {threshold: 0}}}, {until: 1, objective: plain}]
+        combined: [{weight: 1, objective: plain}, {weight: 0.1, objective: {...}}]
+
+    Raises:
+        RecipeError: it is none of these, or a part refuses its settings; names the place.
+    """
+    parts = {spec: {}} if isinstance(spec, str) else dict(spec)
+    if len(parts) != 1:
+        raise RecipeError(
+            f"expected one objective by name, found {sorted(parts)}",
+            where=where,
+            hint="to add objectives up or put one after another, use `combined` or `phased`",
+        )
+    ((name, settings),) = parts.items()
+    if name == "phased":
+        return Phased(stages=_listed(settings, "until", f"{where}.phased"))
+    if name == "combined":
+        return Combined(parts=_listed(settings, "weight", f"{where}.combined"))
+    return OBJECTIVES.build(name, settings or {}, where=f"{where}.{name}")
+
+
+def _listed(items: Any, number: str, where: str) -> tuple[tuple[float, Objective], ...]:
+    """Items {number, objective} as pairs."""
+    if not isinstance(items, list) or not all(
+        isinstance(item, Mapping) and set(item) == {number, "objective"} for item in items
+    ):
+        raise RecipeError(f"expected a list of {{{number}, objective}}, found {items!r}", where=where)
+    return tuple(
+        (float(item[number]), objective_of(item["objective"], where=f"{where}[{place}]"))
+        for place, item in enumerate(items)
+    )

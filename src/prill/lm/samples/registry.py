@@ -15,7 +15,11 @@ SAMPLES: Final[Catalog[SampleTransform]] = Catalog(
         "denoisers": "prill.lm.samples.denoisers:Denoisers",
         "metadata": "prill.lm.samples.metadata:Metadata",
         "plain": "prill.lm.samples.plain:Plain",
+        "preference_filter": "prill.lm.samples.preference:PreferenceFilter",
+        "preference_scores": "prill.lm.samples.preference:PreferenceScores",
+        "preference_tags": "prill.lm.samples.preference:PreferenceTags",
         "source_prefix": "prill.lm.samples.source_prefix:SourcePrefix",
+        "token_weights": "prill.lm.samples.token_weights:TokenWeights",
     },
 )
 """`SAMPLES.entry(name)` describes a transform, `SAMPLES.build(name, settings)` makes it."""
