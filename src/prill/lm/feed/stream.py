@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 
 from prill.errors import RecipeError
-from prill.lm.data import Rows, TokenStream, batch, row_order
+from prill.lm.data import Ints, Rows, TokenStream, batch, row_order
 
-__all__ = ["Shuffle", "StreamFeed"]
+__all__ = ["Shuffle", "StreamFeed", "visits"]
 
 Shuffle = Literal["stream", "block", "none"]
 BLOCK_ROWS = 1024
@@ -58,10 +58,10 @@ class StreamFeed:
         return self.stream.highest_id
 
     def rows(self, first: int, count: int) -> Rows:
-        return batch(self.stream, self._numbers(first, count), seq_len=self.row_tokens)
+        return batch(self.stream, self.numbers(first, count), seq_len=self.row_tokens)
 
     def documents(self, first: int, count: int) -> list[str]:
-        starts = self._numbers(first, count) * self.row_tokens % self.stream.n_tokens
+        starts = self.numbers(first, count) * self.row_tokens % self.stream.n_tokens
         found: set[int] = set()
         for start in starts.tolist():
             places = (start + np.arange(self.row_tokens)) % self.stream.n_tokens
@@ -75,11 +75,29 @@ class StreamFeed:
         text = f"{self.stream.digest()}|{self.row_tokens}|{self.seed}|{self.shuffle}|{plan}"
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def _numbers(self, first: int, count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-        block, total = 1, 0
-        if self.shuffle == "stream":
-            block = max(1, self.stream.n_tokens // self.row_tokens)
-            total = first + count + block  # no last block
-        elif self.shuffle == "block":
-            block, total = BLOCK_ROWS, self.n_rows or 0
-        return row_order(first, count, seed=self.seed, block=block, total=total)
+    def numbers(self, first: int, count: int) -> Ints:
+        """The rows of the stream, by their place in it, that base rows `first` to `first + count` are."""
+        pass_rows = max(1, self.stream.n_tokens // self.row_tokens)
+        return visits(
+            first, count, seed=self.seed, shuffle=self.shuffle, pass_rows=pass_rows, n_rows=self.n_rows
+        )
+
+
+def visits(
+    first: int, count: int, *, seed: int, shuffle: Shuffle, pass_rows: int, n_rows: int | None
+) -> Ints:
+    """Numbers of the rows that are visited `first` to `first + count`.
+
+    Args:
+        first, count: of the plan.
+        seed: of the order.
+        shuffle: see `StreamFeed`.
+        pass_rows: rows of one pass, which `stream` shuffles together.
+        n_rows: rows of the plan, at which the last `block` ends.
+    """
+    block, total = 1, 0
+    if shuffle == "stream":
+        block, total = pass_rows, first + count + pass_rows  # no last block
+    elif shuffle == "block":
+        block, total = BLOCK_ROWS, n_rows or 0
+    return row_order(first, count, seed=seed, block=block, total=total)
