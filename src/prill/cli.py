@@ -84,6 +84,27 @@ def prepare(
 
 
 @app.command()
+def train(
+    recipe: RecipePath,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the run, instead of the recipe's.")
+    ] = None,
+    workers: Workers = None,
+    quiet: Quiet = False,
+    accept_changes: Accept = False,
+) -> None:
+    """Train or continue models on mixed sources; run it again after any stop and it goes on."""
+    from prill.pipeline.train import train_recipe
+
+    done = train_recipe(
+        recipe, output=output, n_workers=workers, is_quiet=quiet, accept_changes=accept_changes
+    )
+    typer.echo(done.summary, nl=False)
+    for folder in done.models:
+        typer.echo(f"model: {folder}")
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to put it.")] = Path("prill-demo"),
     workers: Workers = None,

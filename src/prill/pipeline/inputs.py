@@ -15,7 +15,7 @@ from prill.features.keyed import derive_seed
 from prill.recipe import Recipe
 from prill.targets.target import Target, read_target
 
-__all__ = ["available_cores", "check_inputs"]
+__all__ = ["Attempts", "available_cores", "check_inputs"]
 
 T = TypeVar("T")
 
@@ -27,15 +27,7 @@ def available_cores() -> int:
 
 def check_inputs(recipe: Recipe, base: Path) -> tuple[Corpus, dict[str, Target]]:
     """Open the corpus and the targets, and tell every problem of all of them at once."""
-    problems: list[PrillError] = []
-
-    def attempt(build: Callable[[], T]) -> T | None:
-        try:
-            return build()
-        except PrillError as error:
-            problems.append(error)
-            return None
-
+    attempt = Attempts()
     corpus = attempt(lambda: Corpus.open(recipe.corpus, base))
     seed = derive_seed(recipe.seed, "targets")
     targets = {
@@ -48,12 +40,27 @@ def check_inputs(recipe: Recipe, base: Path) -> tuple[Corpus, dict[str, Target]]
         from prill.lm.backend import require_torch
 
         attempt(require_torch)
-    _raise_all(problems)
+    attempt.raise_all()
     assert corpus is not None
     return corpus, {name: target for name, target in targets.items() if target is not None}
 
 
-def _raise_all(errors: list[PrillError]) -> None:
-    if errors:
-        told: list[Problem] = [problem for error in errors for problem in error.problems]
-        raise type(errors[0]).of(told)
+class Attempts:
+    """Things that are tried one after the other, so that all their problems are told at once."""
+
+    def __init__(self) -> None:
+        self._errors: list[PrillError] = []
+
+    def __call__(self, build: Callable[[], T]) -> T | None:
+        """What `build` makes; None when it fails, and the failure is kept."""
+        try:
+            return build()
+        except PrillError as error:
+            self._errors.append(error)
+            return None
+
+    def raise_all(self) -> None:
+        """Raise every problem met so far as one error, if there are any."""
+        if self._errors:
+            told: list[Problem] = [problem for error in self._errors for problem in error.problems]
+            raise type(self._errors[0]).of(told)

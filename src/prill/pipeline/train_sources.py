@@ -48,6 +48,9 @@ MOST_HELD_OUT = 0.1
 SPARE = 1.25
 """Drawn text beyond what a source's part of the budget needs, as bytes a token are only estimated."""
 
+FEWEST_DOCUMENTS = 400
+"""A draw aims at no fewer documents than this, so that a short training does not read a handful."""
+
 TRAIN, REST, HELD_OUT = 0, 1, 2
 """Parts of a source: trained on; trained on in the cooldown; never trained on."""
 
@@ -79,12 +82,20 @@ class Share:
 
     @classmethod
     def of(
-        cls, *, n_bytes: int, needed_bytes: float, held_out_bytes: int, cooldown: float, seed: int
+        cls,
+        *,
+        n_documents: int,
+        n_bytes: int,
+        needed_bytes: float,
+        held_out_bytes: int,
+        cooldown: float,
+        seed: int,
     ) -> Share:
         """The shares of a source of `n_bytes` that must give `needed_bytes` of training text."""
         held_out = min(MOST_HELD_OUT, held_out_bytes / max(1, n_bytes))
+        needed = max(SPARE * needed_bytes / max(1, n_bytes), FEWEST_DOCUMENTS / max(1, n_documents))
         return cls(
-            train=min(1 - held_out, SPARE * needed_bytes / max(1, n_bytes)),
+            train=min(1 - held_out, needed),
             cooldown=cooldown,
             held_out=held_out,
             seed=seed,

@@ -27,7 +27,7 @@ from prill.study.trials import TrialGroup, bits_per_byte, run_group
 if TYPE_CHECKING:
     from prill.lm.plan import TrainSettings
 
-__all__ = ["GPU_STACK", "counters", "stack_size", "train_groups"]
+__all__ = ["GPU_STACK", "counters", "followed", "stack_size", "train_groups"]
 
 GPU_STACK = 16
 POLL_S = 0.5
@@ -56,7 +56,7 @@ def train_groups(walk: Walk, step: Step, groups: Sequence[TrialGroup], parts: Se
             for sentence in _findings(pa.concat_tables(finished_rows), {files.name for files in group.evals}):
                 display.finding(sentence)
 
-        with _followed(display, [group.counter for group in groups]):
+        with followed(display, [group.counter for group in groups]):
             walk.engine.map(
                 run_group,
                 todo,
@@ -100,7 +100,7 @@ def counters(n: int) -> Iterator[list[Path]]:
 
 
 @contextmanager
-def _followed(display: StepProgress, paths: Sequence[Path]) -> Iterator[None]:
+def followed(display: StepProgress, paths: Sequence[Path]) -> Iterator[None]:
     """Advance the display as the workers' counters grow."""
     maps = [np.memmap(path, np.int64, "r", shape=(1,)) for path in paths]
     stop = threading.Event()

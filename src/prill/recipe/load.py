@@ -12,9 +12,16 @@ from prill.errors import Problem, RecipeError, near, printable
 from prill.methods.registry import get_method, list_methods
 from prill.recipe.model import Recipe
 from prill.recipe.preparation import PrepareRecipe
+from prill.recipe.training import TrainRecipe
 from prill.recipe.yaml import Located, read_yaml
 
-__all__ = ["load_any_recipe", "load_recipe", "parse_preparation", "parse_recipe"]
+__all__ = [
+    "load_any_recipe",
+    "load_recipe",
+    "load_train_recipe",
+    "parse_preparation",
+    "parse_recipe",
+]
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -28,6 +35,16 @@ def load_recipe(path: Path) -> Recipe:
         RecipeError: the file cannot be read, or is no valid recipe; tells all problems.
     """
     return parse_recipe(_read(path), name=str(path))
+
+
+def load_train_recipe(path: Path) -> TrainRecipe:
+    """The recipe of a training in a YAML file.
+
+    Raises:
+        RecipeError: the file cannot be read, or is no valid recipe; tells all problems.
+    """
+    expected = "a mapping with sources, model and tokens"
+    return _parse(_read(path), TrainRecipe, name=str(path), expected=expected)
 
 
 def load_any_recipe(path: Path) -> Recipe | PrepareRecipe:

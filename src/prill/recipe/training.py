@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from prill.corpus.spec import CorpusSpec
-from prill.lm.schedules.span import Length, Span
+from prill.lm.schedules.span import Length
 from prill.lm.schedules.spec import ScheduleSpec, WsdSpec
 from prill.lm.shape import LADDER
 from prill.recipe.model import TokenizerSpec
@@ -143,6 +143,11 @@ class TrainRecipe(_Model):
     weights: tuple[WeightPoint, ...] = Field(
         (), description="Weights that change as training goes; empty: the sources' own, all the way."
     )
+    when_dry: Literal["stop", "others"] = Field(
+        "stop",
+        description="A source that has had all its passes: an error before training, or its weight goes to "
+        "the others.",
+    )
     cooldown: CooldownSpec | None = Field(
         None, description="The end on fresh documents without sample transforms; null: none."
     )
@@ -192,8 +197,8 @@ class TrainRecipe(_Model):
         le=1024,
         description="Threads of one training on a processor; null: 1 for fresh models, all cores for a base.",
     )
-    on_divergence: Literal["stop", "drop"] = Field(
-        "stop", description="A loss that is no number: stop, or go on with the other seeds."
+    on_divergence: Literal["stop", "mask"] = Field(
+        "stop", description="A loss that is no number: stop, or go on with the other seeds of the stack."
     )
     trackers: tuple[Literal["tensorboard", "trackio", "wandb", "mlflow"], ...] = Field(
         (), description="Experiment trackers to tell beside the metrics file; each needs its extra."
@@ -214,12 +219,3 @@ class TrainRecipe(_Model):
             if not sum(point.weights.values()) > 0:
                 raise ValueError(f"`weights` at {point.at} must not all be 0")
         return self
-
-    def ramp_tokens(self, ramp: Length | None, *, steps_for_tokens: int) -> int | None:
-        """A ramp's length in tokens; `steps_for_tokens` are the tokens of one full step."""
-        span: Span | None = ramp
-        if span is None:
-            return None
-        if span.unit == "share":
-            return round(span.amount * self.tokens)
-        return int(span.amount) * (steps_for_tokens if span.unit == "steps" else 1)

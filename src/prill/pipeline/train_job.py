@@ -1,0 +1,139 @@
+"""One stack of a training in a process of its own: from packed files to models, losses and an account."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from prill.corpus.columns import read_columns
+from prill.corpus.packed import open_packed
+from prill.corpus.writers import write_parquet
+from prill.pipeline.train_feeds import FeedPlan
+
+if TYPE_CHECKING:
+    from prill.lm.plan import RunResult, StepInfo, TrainSettings
+    from prill.lm.score import EvalSet
+    from prill.lm.tracking.known import TrackerName
+
+__all__ = ["HeldOut", "TrainJob", "run_job"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Documents to measure on: packed tokens, and the bytes of each document."""
+
+    name: str
+    tokens: Path
+    sizes: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJob:
+    """Models that train as one stack.
+
+    Attributes:
+        seeds: one model each.
+        settings: shared by all.
+        feeds: where rows come from.
+        held_out: what the models are measured on.
+        folder: checkpoints while it trains.
+        models: where evaluated models go, `<run number>-<tokens>`.
+        metrics: folder of the metrics files.
+        trackers: told beside the files.
+        name: of the training.
+        counter: file of one int64 that tells tokens done, for the display; decides nothing.
+        threads: of this process; None leaves them.
+    """
+
+    seeds: tuple[int, ...]
+    settings: TrainSettings
+    feeds: FeedPlan
+    held_out: tuple[HeldOut, ...]
+    folder: Path
+    models: Path
+    metrics: Path
+    trackers: tuple[TrackerName, ...]
+    name: str
+    counter: Path
+    threads: int | None
+
+    @property
+    def label(self) -> str:
+        """How errors and the display call the job."""
+        return ", ".join(f"seed {seed}" for seed in self.seeds)
+
+
+def run_job(item: tuple[TrainJob, Path]) -> list[str]:
+    """Train and measure one stack; writes its losses to the given path; returns notes for the user."""
+    import torch
+
+    from prill.lm.backend import keep_freed_memory
+    from prill.lm.plan import Run
+    from prill.lm.tracking.known import open_trackers
+    from prill.lm.tracking.metrics import Metrics
+    from prill.lm.train import train
+
+    keep_freed_memory()
+    job, path = item
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
+    counter = np.memmap(job.counter, np.int64, "r+", shape=(1,))
+
+    def count(step: StepInfo) -> None:
+        counter[0] = job.settings.tokens_done(step.done) * len(job.seeds)
+
+    notes: list[str] = []
+    evals = {held.name: read_held_out(held) for held in job.held_out}
+    results = train(
+        [Run(label=f"seed-{seed}", seed=seed, feed=job.feeds.feed(seed)) for seed in job.seeds],
+        job.settings,
+        eval_sets=evals,
+        checkpoint_dir=job.folder,
+        models_dir=job.models,
+        metrics=Metrics(
+            folder=job.metrics, name=job.name, trackers=open_trackers(job.trackers), note=notes.append
+        ),
+        on_step=count,
+    )
+    write_parquet(path, pa.concat_tables([_rows(result, evals) for result in results]))
+    return notes
+
+
+def read_held_out(held: HeldOut) -> EvalSet:
+    """An evaluation set from its files."""
+    from prill.lm.score import EvalSet
+
+    packed = open_packed(held.tokens)
+    sizes = read_columns(held.sizes)["n_bytes"].to_numpy()
+    starts, ends = packed.doc_starts[:-1], packed.doc_starts[1:] - 1
+    kept = np.flatnonzero(ends > starts)
+    docs = [np.asarray(packed.tokens[starts[i] : ends[i]]).astype(np.int64) for i in kept]
+    return EvalSet(docs=docs, n_bytes=sizes[kept], eos=int(packed.header["eos"]), name=held.name)
+
+
+def _rows(result: RunResult, evals: Mapping[str, EvalSet]) -> pa.Table:
+    """One row an evaluation, set and document."""
+    parts = []
+    for branch in result.branches:
+        for name, losses in branch.losses.items():
+            n = len(losses)
+            parts.append(
+                pa.table(
+                    {
+                        "seed": np.full(n, result.seed, np.int64),
+                        "n_tokens": np.full(n, branch.n_tokens, np.int64),
+                        "n_epochs": np.full(n, branch.n_epochs),
+                        "eval_set": pa.array([name] * n, pa.string()),
+                        "doc": np.arange(n),
+                        "loss_nats": losses,
+                        "n_bytes": evals[name].n_bytes,
+                        "n_tokens_doc": evals[name].n_tokens,
+                    }
+                )
+            )
+    return pa.concat_tables(parts)
