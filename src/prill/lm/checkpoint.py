@@ -18,10 +18,10 @@ from prill.errors import DataError, RecipeError
 from prill.lm.model import StackedLlama
 from prill.lm.parameters import layout, views
 from prill.lm.shape import Shape
-from prill.lm.tensorfile import read_tensors, write_tensors
+from prill.lm.tensorfile import read_header, read_tensors, require_finite, write_tensors
 from prill.run.atomic import atomic_write
 
-__all__ = ["load_model", "save_model"]
+__all__ = ["load_model", "read_shape", "save_model"]
 
 WEIGHTS, CONFIG = "model.safetensors", "model.json"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
@@ -49,8 +49,28 @@ def load_model(
     """A stack of one model, and its `meta`.
 
     Raises:
-        DataError: no model is there, it is pickled, damaged, or does not have the parameters of its shape.
+        DataError: no model is there, it is pickled, damaged, not finite, or does not have the parameters of
+            its shape.
     """
+    path = _weights_of(folder)
+    tensors, config = read_tensors(path)
+    shape = _shape_of(config, path)
+    flat = torch.empty(1, shape.n_total)
+    _fill(flat, shape, tensors, path)
+    return StackedLlama(shape, flat.to(device), dtype=dtype), dict(config.get("meta", {}))
+
+
+def read_shape(folder: Path) -> Shape:
+    """The shape of a stored model, from the header of its weights, which are not read.
+
+    Raises:
+        DataError: no model is there, it is pickled or damaged.
+    """
+    path = _weights_of(folder)
+    return _shape_of(read_header(path), path)
+
+
+def _weights_of(folder: Path) -> Path:
     path = folder / WEIGHTS
     if not path.is_file():
         pickled = sorted(p.name for p in folder.glob("*") if p.suffix in PICKLES)
@@ -58,14 +78,14 @@ def load_model(
         raise DataError(
             f"expected {WEIGHTS}, {found}", where=str(folder), hint="convert the model to safetensors"
         )
-    tensors, config = read_tensors(path)
+    return path
+
+
+def _shape_of(config: Mapping[str, Any], path: Path) -> Shape:
     try:
-        shape = Shape(**config["shape"])
+        return Shape(**config["shape"])
     except (KeyError, TypeError, RecipeError) as error:
         raise DataError(f"expected a model's shape in the header, found {error}", where=str(path)) from error
-    flat = torch.empty(1, shape.n_total)
-    _fill(flat, shape, tensors, path)
-    return StackedLlama(shape, flat.to(device), dtype=dtype), dict(config.get("meta", {}))
 
 
 def _fill(flat: torch.Tensor, shape: Shape, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
@@ -80,4 +100,5 @@ def _fill(flat: torch.Tensor, shape: Shape, tensors: Mapping[str, torch.Tensor],
             where=str(path),
         )
     for name, view in views(flat, shape).items():
+        require_finite(name, tensors[name], path)
         view[0].copy_(tensors[name])

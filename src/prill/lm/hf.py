@@ -16,10 +16,11 @@ from typing import Any
 import torch
 
 from prill.errors import DataError, Problem, RecipeError
+from prill.lm.bases.folder import weight_files
 from prill.lm.model import StackedLlama
 from prill.lm.parameters import views
 from prill.lm.shape import Shape
-from prill.lm.tensorfile import read_tensors, write_tensors
+from prill.lm.tensorfile import read_tensors, require_finite, write_tensors
 from prill.run.atomic import atomic_write
 
 __all__ = ["export_llama", "import_llama"]
@@ -49,10 +50,11 @@ def export_llama(
         "generation_config.json": json.dumps(ends | {"do_sample": True}, indent=2, sort_keys=True).encode(),
     }
     if tokenizer_json is not None:
+        end = _end_text(tokenizer_json, eos_id)
         about = {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": EOS_TEXT,
-            "eos_token": EOS_TEXT,
+            "bos_token": end,
+            "eos_token": end,
             "model_max_length": model.shape.seq_len,
         }
         texts["tokenizer.json"] = tokenizer_json
@@ -86,6 +88,7 @@ def import_llama(
     flat = torch.empty(1, shape.n_total)
     for name, view in views(flat, shape).items():
         joined = _join(name, tensors, folder).float()
+        require_finite(name, joined, folder)
         if joined.shape != view[0].shape:
             raise DataError(
                 f"expected {name} of shape {tuple(view[0].shape)}, found {tuple(joined.shape)}",
@@ -93,6 +96,12 @@ def import_llama(
             )
         view[0].copy_(joined)
     return StackedLlama(shape, flat.to(device), dtype=dtype)
+
+
+def _end_text(tokenizer_json: bytes, eos_id: int) -> str:
+    """What the tokenizer calls its end-of-text token."""
+    added = json.loads(tokenizer_json).get("added_tokens", [])
+    return next((str(token["content"]) for token in added if token["id"] == eos_id), EOS_TEXT)
 
 
 def _config(shape: Shape) -> dict[str, Any]:
@@ -153,18 +162,9 @@ def _shape(config: Mapping[str, Any], file: Path) -> Shape:
 
 
 def _tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """All weights of a folder, from one file or from the shards in it."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        found = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth"))
-        raise DataError(
-            "expected safetensors, found "
-            + (f"{found[0]}, pickled weights that can run code" if found else "none"),
-            where=str(folder),
-            hint="convert the model to safetensors",
-        )
+    """All weights of a folder, from one file or from its shards."""
     tensors: dict[str, torch.Tensor] = {}
-    for file in files:
+    for file in weight_files(folder):
         tensors |= read_tensors(file, is_own=False)[0]
     return tensors
 

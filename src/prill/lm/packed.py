@@ -60,8 +60,11 @@ class Packed:
         return int(self.segments.shape[1])
 
 
-def pack(rows: Rows, *, dtype: torch.dtype, device: torch.device) -> Packed:
-    """Rows of shape (K, B, T) on the device; `dtype` is the compute type, which the mask gets."""
+def pack(rows: Rows, *, dtype: torch.dtype, device: torch.device, has_mask: bool = True) -> Packed:
+    """Rows of shape (K, B, T) on the device; `dtype` is the compute type, which the mask gets.
+
+    `has_mask`: False leaves the mask empty, for models that read the division into documents elsewhere.
+    """
     n_models, n_rows, length = rows.inputs.shape
 
     def moved(values: NDArray[Any], *shape: int) -> torch.Tensor:
@@ -78,7 +81,7 @@ def pack(rows: Rows, *, dtype: torch.dtype, device: torch.device) -> Packed:
         targets=moved(rows.targets, n_models, -1),
         segments=segments,
         positions=moved(rows.positions, -1, length),
-        mask=attention_mask(segments, visible, dtype),
+        mask=attention_mask(segments, visible, dtype) if has_mask else torch.empty(0, device=device),
         n_rows=n_rows,
         weights=None if rows.weights is None else moved(rows.weights, n_models, -1),
         scores=None if rows.scores is None else moved(rows.scores, n_models, -1),

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from prill.errors import DataError, ResourceError
 from prill.run.atomic import atomic_path
 
-__all__ = ["read_tensors", "write_tensors"]
+__all__ = ["read_header", "read_tensors", "require_finite", "write_tensors"]
 
 JSON_KEY, DIGEST_KEY = "prill", "prill_sha256"
 
@@ -77,6 +77,37 @@ def read_tensors(path: Path, *, is_own: bool = True) -> tuple[dict[str, torch.Te
             hint="delete it and run again",
         )
     return tensors, json.loads(text)
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The JSON alone, unchecked: for what is needed before the tensors are read.
+
+    Raises:
+        DataError: the file is absent or is not one of Prill's safetensors files.
+    """
+    if not path.is_file():
+        raise DataError("expected a safetensors file, found none", where=str(path))
+    try:
+        with safe_open(path, framework="pt") as stored:
+            found = json.loads((stored.metadata() or {})[JSON_KEY])
+    except (SafetensorError, ValueError, OSError, KeyError) as error:
+        raise DataError(
+            f"expected one of Prill's safetensors files, found another or a damaged one ({error})",
+            where=str(path),
+            hint="delete it and run again",
+        ) from error
+    return dict(found)
+
+
+def require_finite(name: str, tensor: torch.Tensor, path: Path) -> None:
+    """Raises DataError for weights that are not numbers: a model that has diverged."""
+    finite = torch.isfinite(tensor)
+    if not bool(finite.all()):
+        raise DataError(
+            f"weights must be finite, found {tensor[~finite].flatten()[0].item()} in {name}",
+            where=str(path),
+            hint="the model was saved after it had diverged, or the file is damaged",
+        )
 
 
 def _digest(tensors: Mapping[str, torch.Tensor], text: str) -> str:

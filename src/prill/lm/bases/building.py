@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from prill.lm.bases.export import read_adapters
 from prill.lm.bases.learner import HfLearner
 from prill.lm.bases.loading import load_base
 from prill.lm.bases.logits import head_rule
 from prill.lm.bases.probe import check_packing
-from prill.lm.bases.skeleton import build, head_of
+from prill.lm.bases.skeleton import Skeleton, build, head_of
 
 if TYPE_CHECKING:
     from prill.lm.bases.base import TransformersBase
 
-__all__ = ["add_rows", "build_learner"]
+__all__ = ["add_rows", "build_learner", "build_merged"]
 
 
 def build_learner(
@@ -42,7 +44,45 @@ def build_learner(
         eos_id=eos_id,
         trust_remote_code=base.trust_remote_code,
     )
-    return HfLearner(skeleton, skeleton.flat.gather(n_extra=n_extra, device=device))
+    return _loaded(skeleton, n_extra=n_extra, device=device)
+
+
+def build_merged(
+    adapters: Path, *, dtype: torch.dtype, device: torch.device, base: Path | None, trust_remote_code: bool
+) -> HfLearner:
+    """A learner of a base with adapters added to it in fp32.
+
+    Raises:
+        DataError: adapters or base are damaged, pickled, or do not fit each other.
+    """
+    from prill.lm.bases.base import TransformersBase
+
+    wrapped, source = read_adapters(adapters, base=base, trust_remote_code=trust_remote_code)
+    model = wrapped.merge_and_unload()
+    check_packing(model, head_rule(model.config), source)
+    start = TransformersBase(folder=source, trust_remote_code=trust_remote_code)
+    model.requires_grad_(True)
+    skeleton = build(
+        model,
+        source,
+        lora=None,
+        frozen=(),
+        seed=0,
+        dtype=dtype,
+        device=device,
+        is_checkpointed=False,
+        opening_id=start.opening_id(),
+        eos_id=start.tokenizer().eos_id if (source / "tokenizer.json").is_file() else None,
+        trust_remote_code=trust_remote_code,
+    )
+    return _loaded(skeleton, n_extra=0, device=device)
+
+
+def _loaded(skeleton: Skeleton, *, n_extra: int, device: torch.device) -> HfLearner:
+    """The module computes with the flat weights from the start, for those who ask it alone."""
+    flat = skeleton.flat.gather(n_extra=n_extra, device=device)
+    skeleton.flat.load(flat)
+    return HfLearner(skeleton, flat)
 
 
 def add_rows(model: Any, n_added: int) -> None:

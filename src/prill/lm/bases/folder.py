@@ -20,10 +20,12 @@ from prill.errors import DataError, Problem
 from prill.run.atomic import machine_errors
 
 __all__ = [
+    "CONFIG",
     "TOKENIZER_FILES",
     "base_tokenizer",
     "check_same_tokenizer",
     "folder_digest",
+    "opening_id",
     "read_json",
     "tensor_sizes",
     "weight_files",
@@ -192,10 +194,10 @@ def opening_id(folder: Path) -> int | None:
     return found[0] if found and (len(found) > 1 or found[0] not in ends) else None
 
 
-def folder_digest(folder: Path) -> dict[str, str]:
+def folder_digest(folder: Path, *, config: str = CONFIG) -> dict[str, str]:
     """SHA-256 of everything that decides the model: configuration and weights, by file name."""
     found = {}
-    for file in (folder / CONFIG, *weight_files(folder)):
+    for file in (folder / config, *weight_files(folder)):
         with machine_errors(file), file.open("rb") as stream:
             found[file.name] = hashlib.file_digest(stream, "sha256").hexdigest()
     return found

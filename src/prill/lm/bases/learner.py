@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from prill.errors import DataError
+from prill.errors import DataError, RecipeError
 from prill.lm.bases.attention import Division, division_of
 from prill.lm.bases.skeleton import Skeleton
 from prill.lm.head import terms_of
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from prill.lm.objectives.objective import At, Objective, Terms
 
 __all__ = ["HfLearner"]
+
+LONGEST_MASK = 4096  # tokens; the mask is only for a teacher that needs one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,8 @@ class HfLearner:
     def pack(self, rows: Rows) -> Packed:
         """Rows of shape (1, B, T) on the device."""
         has_visible = rows.visible is not None and bool(rows.visible.any())
-        packed = pack(rows, dtype=self.dtype, device=self.flat.device)
+        has_mask = has_visible or rows.inputs.shape[-1] <= LONGEST_MASK
+        packed = pack(rows, dtype=self.dtype, device=self.flat.device, has_mask=has_mask)
         inputs = packed.inputs
         opening, eos = self.skeleton.opening_id, self.skeleton.eos_id
         if opening is not None and eos is not None:
@@ -110,13 +113,34 @@ class HfLearner:
     @torch.no_grad()
     def token_losses(self, batch: Packed) -> torch.Tensor:
         """Plain cross-entropy of every target, nats, fp32, (1, N)."""
-        return self.skeleton.rule.losses(self.hidden(batch), self.skeleton.head(), batch.targets)
+        return self.skeleton.rule.losses(self.states(batch), self.skeleton.head(), batch.targets)
 
     @torch.no_grad()
-    def hidden(self, batch: Packed) -> torch.Tensor:
-        """Last hidden states behind the final norm in the compute type, (1, N, d), without gradient."""
+    def states(self, batch: Packed) -> torch.Tensor:
+        """Last hidden states behind the final norm, (1, N, d), in the compute type, without gradient."""
         self.skeleton.flat.load(self.flat)
         return self._hidden(batch)
+
+    def head_matrix(self) -> torch.Tensor:
+        """The head, whose product with a hidden state is its logits, (1, V, d), in the compute type.
+
+        Raises:
+            RecipeError: logits of this model are not a product.
+        """
+        rule = self.skeleton.rule
+        if rule.cap is not None:
+            raise RecipeError(
+                f"expected a model whose logits are a product, found a soft cap of {rule.cap}",
+                where=str(self.skeleton.folder),
+                hint="use another model as teacher",
+            )
+        self.skeleton.flat.load(self.flat)
+        head = self.skeleton.head()
+        return head if rule.scale == 1.0 else head * rule.scale
+
+    def row_bytes(self, row_tokens: int) -> int:
+        """About what the activations of one row take in a step, bytes."""
+        return self.skeleton.row_bytes(row_tokens)
 
     def save(self, folder: Path, k: int, meta: Mapping[str, Any]) -> list[Path]:
         """Write a folder that `transformers` reads, or the adapters alone; returns the files.
@@ -134,7 +158,11 @@ class HfLearner:
     def _hidden(self, batch: Packed) -> torch.Tensor:
         if batch.n_models != 1:
             raise DataError(f"expected rows of one model, found {batch.n_models}", where="base model")
-        division = batch.division if isinstance(batch, DividedRows) else division_of(batch, has_visible=True)
+        if isinstance(batch, DividedRows):
+            division = batch.division
+        else:  # packed by another learner, for which this one is the teacher
+            has_visible = bool((batch.mask.triu(1) == 0).any())
+            division = division_of(batch, has_visible=has_visible)
         return self.skeleton.hidden(batch.inputs, batch.positions.view(1, -1), division)
 
     def _through_head(

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from prill.errors import DataError, Problem, RecipeError, ResourceError
 from prill.lm.bases.attention import ATTENTION, register
 from prill.lm.bases.folder import CONFIG, read_json, tensor_sizes, weight_files
+from prill.lm.tensorfile import require_finite
 
 __all__ = ["body_of", "load_base", "quiet", "read_config"]
 
@@ -163,13 +164,7 @@ def _check_tensors(folder: Path, info: dict[str, Any]) -> None:
 
 def _check_finite(folder: Path, model: Any) -> None:
     for name, parameter in model.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
-            bad = parameter.detach()[~torch.isfinite(parameter)].flatten()[0].item()
-            raise DataError(
-                f"weights must be finite, found {bad} in {name}",
-                where=str(folder),
-                hint="the model was saved after it had diverged, or the file is damaged",
-            )
+        require_finite(name, parameter.detach(), folder)
 
 
 def _unreadable(where: Path, error: Exception) -> DataError:

@@ -79,6 +79,18 @@ class Skeleton:
         weight: torch.Tensor = self.model.get_output_embeddings().weight
         return weight.detach().to(self.flat.dtype)[None]
 
+    def row_bytes(self, row_tokens: int) -> int:
+        """About what the activations of one row take: 18 d + 5 f values a token and layer.
+
+        With checkpointing the input of every layer is kept, and one layer's activations at a time.
+        """
+        config = self.model.config.get_text_config()
+        width, n_layers = int(config.hidden_size), int(config.num_hidden_layers)
+        inner = int(getattr(config, "intermediate_size", None) or 4 * width)
+        layer = 18 * width + 5 * inner
+        values = n_layers * width + layer if self.is_checkpointed else n_layers * layer
+        return row_tokens * values * (2 if self.flat.dtype == torch.bfloat16 else 4)
+
     @contextmanager
     def keeping_activations(self, *, wanted: bool) -> Iterator[list[torch.Tensor]]:
         """The inputs of every down projection of the passes within, each (1, N, f), if wanted."""
