@@ -32,7 +32,9 @@ OBJECTIVES: Final[Catalog[Objective]] = Catalog(
 """`OBJECTIVES.entry(name)` describes an objective, `OBJECTIVES.build(name, settings)` makes it."""
 
 
-def objective_of(spec: str | Mapping[str, Any], *, where: str = "objective") -> Objective:
+def objective_of(
+    spec: str | Mapping[str, Any], *, where: str = "objective", offered: Mapping[str, Any] | None = None
+) -> Objective:
     """The objective that a recipe asks for.
 
         plain
@@ -40,6 +42,10 @@ def objective_of(spec: str | Mapping[str, Any], *, where: str = "objective") -> 
         phased: [{until: 0.9, objective: {unlikelihood: {threshold: 0}}}, {until: 1, objective: plain}]
         combined: [{weight: 1, objective: plain}, {weight: 0.1, objective: {...}}]
 
+    Args:
+        spec: as above.
+        where: place in the recipe, named in errors.
+        offered: fields that are no settings, such as a teacher, for the parts that have them.
     Raises:
         RecipeError: it is none of these, or a part refuses its settings; names the place.
     """
@@ -52,19 +58,21 @@ def objective_of(spec: str | Mapping[str, Any], *, where: str = "objective") -> 
         )
     ((name, settings),) = parts.items()
     if name == "phased":
-        return Phased(stages=_listed(settings, "until", f"{where}.phased"))
+        return Phased(stages=_listed(settings, "until", f"{where}.phased", offered))
     if name == "combined":
-        return Combined(parts=_listed(settings, "weight", f"{where}.combined"))
-    return OBJECTIVES.build(name, settings or {}, where=f"{where}.{name}")
+        return Combined(parts=_listed(settings, "weight", f"{where}.combined", offered))
+    return OBJECTIVES.build(name, settings or {}, where=f"{where}.{name}", offered=offered)
 
 
-def _listed(items: Any, number: str, where: str) -> tuple[tuple[float, Objective], ...]:
+def _listed(
+    items: Any, number: str, where: str, offered: Mapping[str, Any] | None
+) -> tuple[tuple[float, Objective], ...]:
     """Items {number, objective} as pairs."""
     if not isinstance(items, list) or not all(
         isinstance(item, Mapping) and set(item) == {number, "objective"} for item in items
     ):
         raise RecipeError(f"expected a list of {{{number}, objective}}, found {items!r}", where=where)
     return tuple(
-        (float(item[number]), objective_of(item["objective"], where=f"{where}[{place}]"))
+        (float(item[number]), objective_of(item["objective"], where=f"{where}.{place}", offered=offered))
         for place, item in enumerate(items)
     )

@@ -1,7 +1,8 @@
 """Columns of the corpus as sample transforms read them: words, numbers, and segments of the text.
 
 A corpus may hold numbers and lists as text (`0.25`, `[{"start": 0, "stop": 12, "score": 0.1}]`), because its
-reader makes every column text; they are read alike.
+reader makes every column text; they are read alike. `meta.scores` is what stands under the key `scores` of
+the objects in the column `meta`.
 
 Legend: D documents, S segments.
 """
@@ -9,6 +10,7 @@ Legend: D documents, S segments.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import orjson
@@ -16,10 +18,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from prill.corpus.fields import MISSING, look_up
 from prill.errors import DataError, near, printable
 from prill.lm.samples.transform import Documents
 
-__all__ = ["Segments", "column_numbers", "column_of", "column_segments", "column_words"]
+__all__ = [
+    "Segments",
+    "base_column",
+    "column_lists",
+    "column_numbers",
+    "column_of",
+    "column_segments",
+    "column_words",
+]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,12 +54,22 @@ class Segments:
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
 
 
+def base_column(name: str) -> str:
+    """The column of the corpus that `name` lies in."""
+    return name.partition(".")[0]
+
+
 def column_of(documents: Documents, name: str) -> pa.Array:
-    """The column `name`, (D,).
+    """The column `name`, or what lies under a dotted key of it, (D,).
 
     Raises:
         DataError: the corpus has none.
     """
+    if name not in documents.fields and base_column(name) in documents.fields:
+        key = name.partition(".")[2]
+        objects = _parsed(documents, base_column(name), "objects")
+        found = [look_up(one, key) if isinstance(one, dict) else MISSING for one in objects]
+        return _array(documents, name, [None if value is MISSING else value for value in found])
     if name not in documents.fields:
         raise DataError(
             f"expected the column {name!r}, found none",
@@ -101,7 +122,7 @@ def column_segments(documents: Documents, name: str, field: str) -> Segments:
     """
     column = column_of(documents, name)
     if not pa.types.is_nested(column.type):
-        column = _parsed(documents, name, column)
+        column = _array(documents, name, _parsed(documents, name, "lists of {start, stop}"))
     kind = column.type
     if pa.types.is_null(kind) or pa.types.is_null(getattr(kind, "value_type", kind)):
         nothing = np.empty(0, np.int64)
@@ -124,12 +145,39 @@ def column_segments(documents: Documents, name: str, field: str) -> Segments:
     return found
 
 
-def _parsed(documents: Documents, name: str, column: pa.Array) -> pa.Array:
+def column_lists(documents: Documents, name: str) -> pa.Array:
+    """The column as lists of numbers, list of float64 with nulls.
+
+    Raises:
+        DataError: it holds something else.
+    """
+    column = column_of(documents, name)
+    if not pa.types.is_nested(column.type):
+        column = _array(documents, name, _parsed(documents, name, "lists of numbers"))
+    try:
+        return column.cast(pa.large_list(pa.float64()))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise _unreadable(documents, name, "lists of numbers", column) from error
+
+
+def _parsed(documents: Documents, name: str, wanted: str) -> list[Any]:
+    """The JSON of each document, None where there is none."""
+    column = column_of(documents, name)
+    if pa.types.is_nested(column.type):
+        return list(column.to_pylist())
     words = column_words(documents, name).to_pylist()
     try:
-        return pa.array([None if word is None else orjson.loads(word) for word in words])
-    except (orjson.JSONDecodeError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise _unreadable(documents, name, "lists of {start, stop}", column) from error
+        return [None if word is None else orjson.loads(word) for word in words]
+    except orjson.JSONDecodeError as error:
+        raise _unreadable(documents, name, wanted, column) from error
+
+
+def _array(documents: Documents, name: str, values: list[Any]) -> pa.Array:
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        message = f"expected values of one kind in {name!r}, found several"
+        raise DataError(message, where=documents.stream.name) from error
 
 
 def _names(kind: pa.DataType) -> set[str]:

@@ -43,7 +43,8 @@ def insert_tokens(
     if not len(places):
         return stream
     highest = max(int(ids.max()), int(np.iinfo(stream.tokens.dtype).max))
-    wide = stream.tokens.astype(np.uint32 if highest >= 1 << 16 else np.uint16, copy=False)
+    tokens = np.asarray(stream.tokens)
+    wide = tokens.astype(np.uint32 if highest >= 1 << 16 else np.uint16, copy=False)
     weights = stream.weights
     if weights is None and weight != 1:
         weights = np.ones(stream.n_tokens, np.float32)

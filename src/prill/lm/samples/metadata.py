@@ -8,8 +8,9 @@ The line is read, not trained on; the first token of the text is predicted from 
 a last stretch of plain documents (`prill.lm.samples.cooldown`), or it comes to depend on the line.
 
 Source: Gao et al. 2025, arXiv:2501.01956, sections 2.1 and 4; its code for the alternatives. Differs: hosts
-are in lower case and lose user and port; a document that crosses the end of a row goes on in the next one,
-without its line unless `row_tokens` is set; the reference cuts the rest off.
+are in lower case and lose user and port. What becomes of a document that crosses the end of a row is the
+feed's matter: the plain one lets it go on in the next row without its line, `prill.lm.feed.whole` throws the
+rest away (`row_end`, as the reference), `pieces` here gives each piece its line.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from prill.corpus.public_suffix import registered_domain
 from prill.errors import DataError, RecipeError
 from prill.lm.catalog import record
 from prill.lm.data import TokenStream
-from prill.lm.samples.columns import column_words
+from prill.lm.samples.columns import base_column, column_words
 from prill.lm.samples.insertion import prefix_documents
 from prill.lm.samples.subset import cut_documents
 from prill.lm.samples.transform import Documents
 from prill.lm.samples.whole_rows import in_whole_rows
 
-__all__ = ["Form", "Metadata", "Missing", "host_of", "insert_lines"]
+__all__ = ["Form", "Metadata", "Missing", "frequent_values", "host_of", "insert_lines"]
 
 Form: TypeAlias = Literal["host", "domain", "suffix", "value"]
 Missing: TypeAlias = Literal["unknown", "none", "error"]
@@ -66,8 +67,9 @@ class Metadata:
     fixed: str | None = field(
         default=None, metadata={"description": "One value for all documents, in place of the column's."}
     )
-    min_documents: int = field(
-        default=1, metadata={"description": "Values that fewer documents have are told as `unknown`."}
+    known: tuple[str, ...] = field(
+        default=(),
+        metadata={"description": "Values that are told; others are told as `unknown`. Empty: all are told."},
     )
     random_ids: bool = field(
         default=False,
@@ -77,19 +79,19 @@ class Metadata:
         default="unknown",
         metadata={"description": "Documents without a value: tell `unknown`, no line at all, or an error."},
     )
-    row_tokens: int | None = field(
-        default=None,
+    pieces: bool = field(
+        default=False,
         metadata={
-            "description": "Tokens of a training row; longer documents are cut into pieces with a line each, "
-            "and rows hold whole pieces. Nothing: documents go on in the next row without their line."
+            "description": "Cut documents that are longer than a row into pieces with a line each, and lay "
+            "them into rows whole, so that every token is read after its line."
         },
     )
+    row_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        if self.min_documents < 1 or (self.row_tokens is not None and self.row_tokens < 2 * SHORTEST_PIECE):
+        if self.pieces and (self.row_tokens is None or self.row_tokens < 2 * SHORTEST_PIECE):
             raise RecipeError(
-                f"metadata needs min_documents >= 1 and row_tokens >= {2 * SHORTEST_PIECE}, "
-                f"found {self.min_documents} and {self.row_tokens}",
+                f"pieces need rows of at least {2 * SHORTEST_PIECE} tokens, found {self.row_tokens}",
                 where="metadata",
             )
 
@@ -99,7 +101,7 @@ class Metadata:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return () if self.fixed is not None or not self.line else (self.column,)
+        return () if self.fixed is not None or not self.line else (base_column(self.column),)
 
     def __call__(self, documents: Documents, *, seed: int) -> TokenStream:
         """The documents, each after its line of weight 0."""
@@ -108,7 +110,12 @@ class Metadata:
         if self.fixed is not None:
             values = pa.repeat(pa.scalar(self.fixed, pa.large_string()), documents.stream.n_documents)
         else:
-            values = self._frequent(self._values(documents))
+            values = self.values(documents)
+            if self.known:
+                is_known = pc.or_kleene(
+                    pc.is_null(values), pc.is_in(values, pa.array(self.known, pa.large_string()))
+                )
+                values = pc.if_else(is_known, values, pa.scalar(UNKNOWN, pa.large_string()))
         known = values.dictionary_encode()
         words = [self._told(str(value), seed) for value in known.dictionary.to_pylist()]
         which = np.asarray(known.indices.fill_null(len(words)), np.int64)
@@ -117,12 +124,18 @@ class Metadata:
             lines.append(self.line.replace("{value}", UNKNOWN))
         else:
             which = np.where(which == len(words), -1, which)
-        return insert_lines(documents, lines, which, row_tokens=self.row_tokens)
+        return insert_lines(documents, lines, which, row_tokens=self.row_tokens if self.pieces else None)
 
     def as_record(self) -> dict[str, Any]:
-        return record(self, "metadata", 1)
+        found = record(self, "metadata", 1)
+        return {**found, "row_tokens": self.row_tokens} if self.pieces else found
 
-    def _values(self, documents: Documents) -> pa.Array:
+    def values(self, documents: Documents) -> pa.Array:
+        """What is told of each document before `known` is looked at, large_string, (D,); null: nothing.
+
+        Raises:
+            DataError: a document has no value, and `missing` says that this is an error.
+        """
         words = column_words(documents, self.column)
         if self.form != "value":
             words = host_of(words)
@@ -137,20 +150,17 @@ class Metadata:
             )
         return pc.utf8_slice_codeunits(pc.replace_substring_regex(words, r"\s+", " "), 0, LONGEST)
 
-    def _frequent(self, values: pa.Array) -> pa.Array:
-        """The values, `unknown` where fewer than `min_documents` have one."""
-        if self.min_documents == 1:
-            return values
-        known = values.dictionary_encode()
-        which = np.asarray(known.indices.fill_null(len(known.dictionary)), np.int64)
-        is_rare = np.bincount(which, minlength=len(known.dictionary) + 1) < self.min_documents
-        is_rare[-1] = False
-        return pc.if_else(pa.array(is_rare[which]), pa.scalar(UNKNOWN, pa.large_string()), values)
-
     def _told(self, value: str, seed: int) -> str:
         if not self.random_ids or value == UNKNOWN:
             return value
         return hashlib.sha256(f"prill-metadata-1:{seed}:{value}".encode()).hexdigest()[:16]
+
+
+def frequent_values(values: pa.Array, min_documents: int) -> tuple[str, ...]:
+    """Values that at least so many documents have, sorted: for `known`, so that rare ones are not told."""
+    counts = pc.value_counts(values.drop_null())
+    frequent = counts.filter(pc.greater_equal(counts.field("counts"), min_documents))
+    return tuple(sorted(frequent.field("values").to_pylist()))
 
 
 def host_of(urls: pa.Array) -> pa.Array:

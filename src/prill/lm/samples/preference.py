@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 from prill.errors import DataError, RecipeError
 from prill.lm.catalog import record
 from prill.lm.data import TokenStream
-from prill.lm.samples.columns import Segments, column_numbers, column_segments
+from prill.lm.samples.columns import Segments, base_column, column_numbers, column_segments
 from prill.lm.samples.insertion import insert_tokens
 from prill.lm.samples.keyed_bits import keyed, nth, uniform
 from prill.lm.samples.segments import mean_values, segments_of_tokens
-from prill.lm.samples.subset import take_stream
+from prill.lm.samples.subset import NothingKeptError, take_stream
 from prill.lm.samples.transform import Documents
 
-__all__ = ["Grain", "PreferenceFilter", "PreferenceScores", "PreferenceTags", "aligned_share"]
+__all__ = ["Grain", "PreferenceFilter", "PreferenceScores", "PreferenceTags", "aligned_share", "score_spread"]
 
 Grain: TypeAlias = Literal["segments", "document"]
 
@@ -57,7 +57,8 @@ class _Scored:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return (self.column, "text") if self.of == "segments" else (self.column,)
+        column = base_column(self.column)
+        return (column, "text") if self.of == "segments" else (column,)
 
     def _segments(self, documents: Documents) -> Segments:
         """The scored segments; one a document where documents are scored."""
@@ -120,7 +121,8 @@ class PreferenceFilter(_Scored):
         """The documents that are kept, named by `origins`.
 
         Raises:
-            DataError: a document has no score, or none is kept.
+            DataError: a document has no score.
+            NothingKeptError: no document is kept.
         """
         means = mean_values(self._segments(documents), documents.stream.n_documents)
         means = np.where(np.diff(documents.stream.doc_starts) == 1, np.nan_to_num(means), means)
@@ -129,7 +131,7 @@ class PreferenceFilter(_Scored):
         if kept.all():
             return documents.stream
         if not kept.any():
-            raise DataError(
+            raise NothingKeptError(
                 f"expected documents with a mean score of at most {self.threshold}, found none; "
                 f"the least is {means.min()}",
                 where=documents.stream.name,
@@ -198,24 +200,27 @@ class PreferenceTags(_Scored):
 class PreferenceScores(_Scored):
     """Scores for the objective: each token gets its segment's."""
 
-    standardise: bool = field(
-        default=False,
-        metadata={
-            "description": "Subtract the mean over all tokens and divide by their standard deviation; "
-            "thresholds of an objective then count in deviations."
-        },
+    mean: float = field(
+        default=0.0, metadata={"description": "Subtracted from the scores, to standardise them."}
     )
+    deviation: float = field(
+        default=1.0, metadata={"description": "What is left is divided by it; see `score_spread`."}
+    )
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.mean) or not 0 < self.deviation < math.inf:
+            raise RecipeError(
+                f"expected a finite mean and a deviation above 0, found {self.mean} and {self.deviation}",
+                where="preference_scores",
+            )
 
     @property
     def n_added(self) -> int:
         return 0
 
     def __call__(self, documents: Documents, *, seed: int) -> TokenStream:
-        """The stream with `scores`; all equal scores standardise to 0."""
-        scores = self._token_scores(documents, self._segments(documents))
-        if self.standardise:
-            spread = float(scores.std())
-            scores = (scores - scores.mean()) / (spread if spread > 0 else 1.0)
+        """The stream with `scores`."""
+        scores = (self._token_scores(documents, self._segments(documents)) - self.mean) / self.deviation
         return replace(documents.stream, scores=scores.astype(np.float32))
 
     def as_record(self) -> dict[str, Any]:
@@ -231,6 +236,18 @@ def aligned_share(stream: TokenStream, threshold: float) -> float:
     if stream.scores is None:
         raise DataError("expected scores of tokens, found none", where=stream.name)
     return float((stream.scores <= threshold).mean())
+
+
+def score_spread(stream: TokenStream) -> tuple[float, float]:
+    """Mean and standard deviation of the scores over the tokens: to standardise by, or to set a beta near.
+
+    Raises:
+        DataError: the stream has no scores.
+    """
+    if stream.scores is None:
+        raise DataError("expected scores of tokens, found none", where=stream.name)
+    scores = np.asarray(stream.scores, np.float64)
+    return float(scores.mean()), float(scores.std())
 
 
 def _check_threshold(threshold: float, where: str) -> None:

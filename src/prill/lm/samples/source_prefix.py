@@ -18,7 +18,7 @@ import numpy as np
 from prill.errors import DataError, RecipeError, near
 from prill.lm.catalog import record
 from prill.lm.data import TokenStream
-from prill.lm.samples.columns import column_words
+from prill.lm.samples.columns import base_column, column_words
 from prill.lm.samples.insertion import prefix_documents
 from prill.lm.samples.keyed_bits import keyed, uniform
 from prill.lm.samples.transform import Documents
@@ -83,7 +83,7 @@ class SourcePrefix:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return (self.column,)
+        return (base_column(self.column),)
 
     def __call__(self, documents: Documents, *, seed: int) -> TokenStream:
         """The documents, each after its prefix unless its draw drops it."""

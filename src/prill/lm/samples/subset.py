@@ -16,19 +16,23 @@ from prill.errors import DataError
 from prill.lm.data import CHANNELS, TokenStream
 from prill.lm.samples.transform import Documents
 
-__all__ = ["aligned", "cut_documents", "take_documents", "take_stream"]
+__all__ = ["NothingKeptError", "aligned", "cut_documents", "take_documents", "take_stream"]
 
 Ints = NDArray[np.int64]
+
+
+class NothingKeptError(DataError):
+    """No document is left: an error, unless others come from elsewhere."""
 
 
 def take_stream(stream: TokenStream, rows: Ints) -> TokenStream:
     """The documents with these numbers, in this order; `origins` names them.
 
     Raises:
-        DataError: `rows` is empty.
+        NothingKeptError: `rows` is empty.
     """
     if not len(rows):
-        raise DataError("expected at least one document, found none", where=stream.name)
+        raise NothingKeptError("expected at least one document, found none", where=stream.name)
     lengths = np.diff(stream.doc_starts)[rows]
     starts = np.zeros(len(rows) + 1, np.int64)
     np.cumsum(lengths, out=starts[1:])

@@ -55,7 +55,7 @@ def token_ends(tokenizer: Ends, stream: TokenStream, texts: pa.Array) -> NDArray
     if lengths is None:
         ends = _from_offsets(tokenizer, stream, texts)
     else:
-        sizes = lengths[stream.tokens]
+        sizes = lengths[np.asarray(stream.tokens)]
         sizes[starts[1:] - 1] = 0
         total = np.cumsum(sizes)
         ends = total - np.repeat(total[starts[:-1]] - sizes[starts[:-1]], np.diff(starts))

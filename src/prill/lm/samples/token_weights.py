@@ -17,15 +17,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import orjson
-import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from prill.errors import DataError, RecipeError
 from prill.lm.catalog import record
 from prill.lm.data import TokenStream
-from prill.lm.samples.columns import Segments, column_numbers, column_of, column_segments
+from prill.lm.samples.columns import Segments, base_column, column_lists, column_numbers, column_segments
 from prill.lm.samples.transform import Documents
 
 __all__ = ["TokenWeights", "WeightGrain"]
@@ -57,21 +55,21 @@ class TokenWeights:
     )
     lowest: float = field(default=0.0, metadata={"description": "Weights below it are raised to it."})
     highest: float = field(default=math.inf, metadata={"description": "Weights above it are cut to it."})
-    mean_one: bool = field(
-        default=False,
+    scale: float = field(
+        default=1.0,
         metadata={
-            "description": "Scale all weights so that their mean over the tokens that are trained on is 1, "
-            "which keeps the size of a step."
+            "description": "Multiplies all weights; 1 over their mean keeps the size of a step."
         },
     )
 
     def __post_init__(self) -> None:
-        given = (self.span_weight, self.outside, self.missing, self.lowest)
-        if not all(0 <= value < math.inf for value in given) or not self.lowest <= self.highest:
+        given = (self.span_weight, self.outside, self.missing, self.lowest, self.scale)
+        is_bounded = all(0 <= value < math.inf for value in given) and self.scale > 0
+        if not is_bounded or not self.lowest <= self.highest:
             raise RecipeError(
-                "weights must be finite and at least 0, and lowest <= highest, found "
+                "weights must be finite and at least 0, lowest <= highest and scale > 0, found "
                 f"span_weight {self.span_weight}, outside {self.outside}, missing {self.missing}, "
-                f"lowest {self.lowest}, highest {self.highest}",
+                f"lowest {self.lowest}, highest {self.highest}, scale {self.scale}",
                 where="token_weights",
             )
 
@@ -81,20 +79,17 @@ class TokenWeights:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        return (self.column, "text") if self.of == "spans" else (self.column,)
+        column = base_column(self.column)
+        return (column, "text") if self.of == "spans" else (column,)
 
     def __call__(self, documents: Documents, *, seed: int) -> TokenStream:
         """The stream with `weights`; weights that are all 1 change nothing."""
         stream = documents.stream
         made = {"document": self._by_document, "spans": self._by_span, "tokens": self._by_token}
-        weights = np.clip(made[self.of](documents), self.lowest, self.highest)
+        weights = self.scale * np.clip(made[self.of](documents), self.lowest, self.highest)
         if stream.weights is None and (weights == 1).all():
             return stream
         weights = weights if stream.weights is None else weights * stream.weights
-        if not weights.any():
-            raise DataError("expected a token of weight above 0, found none", where=stream.name)
-        if self.mean_one:
-            weights = weights / weights[weights > 0].mean()
         return replace(stream, weights=weights.astype(np.float32))
 
     def as_record(self) -> dict[str, Any]:
@@ -107,9 +102,7 @@ class TokenWeights:
         return np.repeat(values, np.diff(documents.stream.doc_starts))
 
     def _by_token(self, documents: Documents) -> NDArray[np.float64]:
-        column = column_of(documents, self.column)
-        if not pa.types.is_nested(column.type):
-            column = pa.array([None if v is None else orjson.loads(v) for v in column.to_pylist()])
+        column = column_lists(documents, self.column)
         starts = documents.stream.doc_starts
         n_D = np.asarray(pc.list_value_length(column).fill_null(-1), np.int64)
         wrong = (n_D >= 0) & (n_D != np.diff(starts) - 1)
@@ -121,7 +114,7 @@ class TokenWeights:
                 where=f"{documents.stream.name}, document {first}",
                 hint="weights must have been made with the same tokenizer",
             )
-        values = np.asarray(column.flatten().cast(pa.float64()).fill_null(self.missing), np.float64)
+        values = np.asarray(column.flatten().fill_null(self.missing), np.float64)
         has_some = np.repeat(n_D >= 0, np.diff(starts))
         has_some[starts[1:] - 1] = False
         found = np.full(documents.stream.n_tokens, self.missing)
