@@ -29,7 +29,17 @@ from numpy.typing import NDArray
 
 from prill.errors import DataError
 
-__all__ = ["CHANNELS", "Rows", "Soft", "TokenStream", "batch", "positions_of", "row_order", "stack_rows"]
+__all__ = [
+    "CHANNELS",
+    "Rows",
+    "Soft",
+    "TokenStream",
+    "batch",
+    "positions_of",
+    "row_order",
+    "rows_of",
+    "stack_rows",
+]
 
 Ints = NDArray[np.int64]
 
@@ -217,6 +227,11 @@ def batch(stream: TokenStream, row_numbers: Ints, *, seq_len: int) -> Rows:
             where=stream.name,
             hint="select more documents, or use fewer or shorter rows",
         )
+    return rows_of(stream, row_numbers, seq_len=seq_len)
+
+
+def rows_of(stream: TokenStream, row_numbers: Ints, *, seq_len: int) -> Rows:
+    """The rows with these numbers, of a stream that is repeated as often as they need."""
     first = np.asarray(row_numbers, np.int64)[:, None] * seq_len
     epoch, place = np.divmod(first + np.arange(seq_len), stream.n_tokens)
     targets = np.asarray(stream.tokens[place], np.int64)

@@ -22,9 +22,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from prill.errors import DataError, Problem, RecipeError
+from prill.errors import Problem, RecipeError
 from prill.lm.backend import require_torch
 from prill.lm.data import TokenStream
+from prill.lm.feed.check import check_feed
 from prill.lm.plan import (
     BranchResult,
     CurvePoint,
@@ -108,11 +109,9 @@ def _check(runs: Sequence[Run], settings: TrainSettings) -> None:
             or [Problem(message="training needs at least one run, found none", where="runs")]
         )
     for run in runs:
-        run.feed.rows(0, settings.batches.at(0).n_rows)
-        highest, size = run.feed.highest_id, settings.start.vocab_size
-        if highest >= size:
-            raise DataError(
-                f"token ids must be below the vocabulary size {size}, found {highest}",
-                where=f"run {run.label!r}, {run.feed.name}",
-                hint="use the tokenizer the models were made for",
-            )
+        check_feed(
+            run.feed,
+            batches=settings.batches,
+            vocab_size=settings.start.vocab_size,
+            where=f"run {run.label!r}",
+        )

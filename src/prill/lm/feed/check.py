@@ -28,7 +28,7 @@ def check_feed(feed: Feed, *, batches: BatchTable, vocab_size: int, where: str) 
     needed = batches.largest * batches.row_tokens
     if feed.n_tokens < needed:
         message = (
-            f"a feed must hold at least one batch of {batches.largest} x {batches.row_tokens} = {needed} "
+            f"a stream must hold at least one batch of {batches.largest} x {batches.row_tokens} = {needed} "
             f"tokens, found {feed.n_tokens}"
         )
         hint = "select more documents, or use fewer or shorter rows"

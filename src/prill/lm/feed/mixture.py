@@ -19,15 +19,14 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from prill.errors import DataError, Problem, RecipeError
 from prill.lm.batches import BatchTable
-from prill.lm.data import Rows
+from prill.lm.data import Ints, Rows
 from prill.lm.feed.account import Used, used_by
 from prill.lm.feed.apportion import Apportionment
 from prill.lm.feed.feed import Feed
-from prill.lm.feed.merge import Part, merged
+from prill.lm.feed.merge import merged
 from prill.lm.feed.shares import Pieces, SharePoint, limited, pieces_of
 
 __all__ = ["Dry", "MixtureFeed", "SharePoint", "Source"]
@@ -137,15 +136,12 @@ class MixtureFeed:
                 f"the plan holds {self.n_rows} rows, found rows {first} to {first + count} asked for",
                 where=self.name,
             )
-        parts: list[Part] = []
-        for number, where, start in self._shared_out(first, count):
-            feed = self.sources[number].feed
-            most = max(1, feed.n_tokens // self.row_tokens)  # a feed may refuse more than a pass at once
-            parts += [
-                (where[at : at + most], feed.rows(start + at, len(where[at : at + most])))
-                for at in range(0, len(where), most)
+        return merged(
+            [
+                (where, self.sources[number].feed.rows(start, len(where)))
+                for number, where, start in self._shared_out(first, count)
             ]
-        return merged(parts)
+        )
 
     def documents(self, first: int, count: int) -> list[str]:
         return [
@@ -158,6 +154,10 @@ class MixtureFeed:
         """Rows of each source among the first `n_rows`."""
         counts = self._dealt.counts(n_rows).tolist()
         return {source.name: count for source, count in zip(self.sources, counts, strict=True)}
+
+    def sources_of(self, first: int, count: int) -> Ints:
+        """The number of the source that each of these rows comes from."""
+        return self._dealt.sources(first, count)
 
     def digest(self) -> str:
         settings = {
@@ -180,7 +180,7 @@ class MixtureFeed:
             for part in used_by(source.feed, start, stop - start)
         ]
 
-    def _shared_out(self, first: int, count: int) -> list[tuple[int, NDArray[np.int64], int]]:
+    def _shared_out(self, first: int, count: int) -> list[tuple[int, Ints, int]]:
         """Each source met, the places of its rows, and the first of them by its own count."""
         dealt = self._dealt.sources(first, count)
         before = self._dealt.counts(first)

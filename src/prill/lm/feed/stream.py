@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from prill.errors import RecipeError
-from prill.lm.data import Ints, Rows, TokenStream, batch, row_order
+from prill.lm.data import Ints, Rows, TokenStream, batch, row_order, rows_of
 
 __all__ = ["Shuffle", "StreamFeed", "visits"]
 
@@ -58,7 +58,7 @@ class StreamFeed:
         return self.stream.highest_id
 
     def rows(self, first: int, count: int) -> Rows:
-        return batch(self.stream, self.numbers(first, count), seq_len=self.row_tokens)
+        return rows_of(self.stream, self.numbers(first, count), seq_len=self.row_tokens)
 
     def documents(self, first: int, count: int) -> list[str]:
         starts = self.numbers(first, count) * self.row_tokens % self.stream.n_tokens

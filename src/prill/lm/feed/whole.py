@@ -116,8 +116,8 @@ class WholeFeed:
             return found.reshape(count, length)
 
         stream, eos = self.stream, int(self.stream.tokens[-1])
-        n_pieces = len(layout.sizes)  # numbers from here on are for padding, one a cell
-        segments = np.repeat(n_pieces + np.arange(count * (length // self.cell)), self.cell)
+        padding = len(layout.sizes) + np.arange(length // self.cell)  # numbers of its own, one a cell
+        segments = np.tile(np.repeat(padding, self.cell), count)
         segments[into] = np.repeat(pieces, sizes)
         segments_BT = segments.reshape(count, length)
         visible = stream.visible
