@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast, get_type_hints
 
-from prill.errors import PrillError, Problem, RecipeError, near
+from prill.errors import PrillError, Problem, RecipeError, near, printable
 
 __all__ = ["Catalog", "Entry", "Setting", "record"]
 
@@ -101,10 +101,10 @@ class Catalog(Generic[T]):
 
         Args:
             name: of the part.
-            settings: as a recipe says them; lists become tuples.
+            settings: as a recipe says them; lists become tuples, whole numbers floats.
             where: place in the recipe, named in errors.
             given: fields that are no settings.
-            offered: fields that are no settings, taken only where the part has them.
+            offered: values of fields that the part may have; what the recipe says goes before them.
         Raises:
             RecipeError: unknown or missing settings, all told at once; or a value that the part refuses.
         """
@@ -118,14 +118,17 @@ class Catalog(Generic[T]):
         ] + [
             Problem(message=f"`{key}` must be given, found nothing", where=place, hint=setting.description)
             for key, setting in known.items()
-            if setting.is_required and key not in settings
+            if setting.is_required and key not in settings and key not in (offered or {})
         ]
+        values = {key: settings[key] for key in known if key in settings}
+        problems += _fit_types(values, known, place)
         if problems:
             raise RecipeError.of(problems)
-        values = {key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()}
         try:
             fields = {item.name for item in dataclasses.fields(cast(Any, entry.make))}
-            taken = {key: value for key, value in (offered or {}).items() if key in fields}
+            taken = {
+                key: value for key, value in (offered or {}).items() if key in fields and key not in values
+            }
             return entry.make(**values, **(given or {}), **taken)
         except PrillError as error:
             if where is None:
@@ -133,6 +136,26 @@ class Catalog(Generic[T]):
             raise RecipeError.of(
                 Problem(message=p.message, where=where, hint=p.hint) for p in error.problems
             ) from error
+
+
+def _fit_types(values: dict[str, Any], known: Mapping[str, Setting], where: str) -> list[Problem]:
+    """Make each value one of its setting's type, where that loses nothing; and what could not be made so."""
+    from pydantic import TypeAdapter, ValidationError
+
+    problems = []
+    for key, value in values.items():
+        try:
+            values[key] = TypeAdapter(known[key].annotation).validate_python(value)
+        except ValidationError as error:
+            said = error.errors()[0]["msg"].removeprefix("Input ")
+            problems.append(
+                Problem(
+                    message=f"`{key}` {said}, found {printable(repr(value))}",
+                    where=where,
+                    hint=known[key].description,
+                )
+            )
+    return problems
 
 
 def record(part: Any, name: str, version: int) -> dict[str, Any]:

@@ -57,9 +57,7 @@ class TokenWeights:
     highest: float = field(default=math.inf, metadata={"description": "Weights above it are cut to it."})
     scale: float = field(
         default=1.0,
-        metadata={
-            "description": "Multiplies all weights; 1 over their mean keeps the size of a step."
-        },
+        metadata={"description": "Multiplies all weights; 1 over their mean keeps the size of a step."},
     )
 
     def __post_init__(self) -> None:
