@@ -232,13 +232,16 @@ def batch(stream: TokenStream, row_numbers: Ints, *, seq_len: int) -> Rows:
 
 def rows_of(stream: TokenStream, row_numbers: Ints, *, seq_len: int) -> Rows:
     """The rows with these numbers, of a stream that is repeated as often as they need."""
-    first = np.asarray(row_numbers, np.int64)[:, None] * seq_len
-    epoch, place = np.divmod(first + np.arange(seq_len), stream.n_tokens)
+    first = np.asarray(row_numbers, np.int64) * seq_len
+    start = first % stream.n_tokens
+    place = start[:, None] + np.arange(seq_len)
+    if int(start.max(initial=0)) + seq_len > stream.n_tokens:  # some row goes on at the stream's beginning
+        place %= stream.n_tokens
     targets = np.asarray(stream.tokens[place], np.int64)
     inputs = np.empty_like(targets)
-    inputs[:, 0] = stream.tokens[(first[:, 0] - 1) % stream.n_tokens]
+    inputs[:, 0] = stream.tokens[start - 1]
     inputs[:, 1:] = targets[:, :-1]
-    segments = np.searchsorted(stream.doc_starts, place, side="right") - 1 + epoch * stream.n_documents
+    segments = _segments(stream.doc_starts, first, seq_len)
     return Rows(
         inputs=inputs,
         targets=targets,
@@ -281,6 +284,28 @@ def positions_of(segments_BT: Ints) -> Ints:
     starts = np.zeros(segments_BT.shape, dtype=np.int64)
     starts[..., 1:] = np.where(segments_BT[..., 1:] != segments_BT[..., :-1], columns[1:], 0)
     return np.asarray(columns - np.maximum.accumulate(starts, axis=-1))
+
+
+def _segments(doc_starts: Ints, first: Ints, seq_len: int) -> Ints:
+    """The document of each token of the rows that begin at `first`, (B, T), counted on from pass to pass.
+
+    Only the first and last token of a row are looked up; documents that begin in between are counted on.
+    """
+    n_documents, n_tokens = len(doc_starts) - 1, int(doc_starts[-1])
+
+    def document_at(at: Ints) -> Ints:
+        epoch, place = np.divmod(at, n_tokens)
+        return np.asarray(np.searchsorted(doc_starts, place, side="right") - 1 + epoch * n_documents)
+
+    opening, closing = document_at(first), document_at(first + seq_len - 1)
+    n_begun = closing - opening
+    row = np.repeat(np.arange(len(first)), n_begun)
+    nth = np.arange(len(row)) - np.repeat(np.cumsum(n_begun) - n_begun, n_begun)
+    epoch, document = np.divmod(opening[row] + 1 + nth, n_documents)
+    steps = np.zeros((len(first), seq_len), np.int64)
+    steps[:, 0] = opening
+    steps[row, epoch * n_tokens + doc_starts[document] - first[row]] = 1
+    return np.cumsum(steps, axis=1, out=steps)
 
 
 @functools.lru_cache(maxsize=64)
