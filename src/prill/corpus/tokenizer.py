@@ -116,6 +116,7 @@ class TextTokenizer:
     Attributes:
         vocab_size: one above the highest token id.
         eos_id: the token that ends a document.
+        eos: its text.
         sha256: of the `tokenizer.json`.
         content: the `tokenizer.json`.
     """
@@ -124,6 +125,7 @@ class TextTokenizer:
         self._tokenizer = tokenizer
         self.content = content
         self.eos_id = eos_id
+        self.eos = str(tokenizer.id_to_token(eos_id))
         self.sha256 = hashlib.sha256(content).hexdigest()
         self.vocab_size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
 

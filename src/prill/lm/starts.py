@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from prill.errors import DataError
+from prill.lm.bases.adapters import Lora
+from prill.lm.bases.stored import open_base
 from prill.lm.fresh import Fresh
 from prill.lm.learner import Start
+from prill.lm.nested.sizes import Nested
 from prill.lm.shape import ladder_shape
 
-__all__ = ["continued", "fresh"]
+__all__ = ["Grid", "continued", "fresh"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Nested sizes as shares of the full one; None: the usual ones."""
+
+    widths: tuple[float, ...] | None = None
+    depths: tuple[float, ...] | None = None
 
 
 def fresh(
     size: str,
     *,
     vocab_size: int,
-    row_tokens: int | None,
-    nested: Mapping[str, Any] | None = None,
+    row_tokens: int | None = None,
+    nested: Grid | None = None,
     sparsity: float | None = None,
     seed: int = 0,
 ) -> Start:
@@ -28,23 +37,35 @@ def fresh(
     Args:
         size: of the ladder.
         vocab_size: token ids, tags included.
-        row_tokens: tokens of a row; None: the size's.
-        nested: `widths` and `depths` as shares, for sizes within one run.
+        row_tokens: tokens of the longest row; None: the size's.
+        nested: sizes within one run.
         sparsity: share of the weights held at zero.
-        seed: of the masks.
+        seed: of masks, and of which nested sizes a step trains.
+    Raises:
+        RecipeError: no such size; shares that give no whole heads or layers.
     """
-    start: Start = Fresh(shape=ladder_shape(size, vocab_size=vocab_size, seq_len=row_tokens))
-    return start
+    shape = ladder_shape(size, vocab_size=vocab_size, seq_len=row_tokens)
+    start: Start = Fresh(shape=shape)
+    if nested is not None:
+        start = Nested(shape=shape, widths=nested.widths, depths=nested.depths, seed=seed)
+    if sparsity is None:
+        return start
+    from prill.lm.efficiency.sparse import Sparse
+
+    return Sparse(start=start, sparsity=sparsity, seed=seed)
 
 
-def continued(folder: Path, *, vocab_size: int | None, lora: Mapping[str, Any] | None = None) -> Start:
+def continued(
+    folder: Path, *, n_tags: int = 0, max_context: int | None = None, lora: Lora | None = None
+) -> Start:
     """A model on disk, to be continued.
 
     Args:
-        folder: of a `transformers` causal language model, in safetensors.
-        vocab_size: ids that the data holds; None: not known yet.
-        lora: settings of adapters; None trains all weights.
+        folder: of Prill's own, or of `transformers`, in safetensors.
+        n_tags: ids to add for tags.
+        max_context: tokens of the longest row; None: as long as the model reads.
+        lora: adapters in place of all weights.
     Raises:
-        DataError: there is no such folder, or the model has fewer ids than the data.
+        DataError: there is no model.
     """
-    raise DataError("a base expected", where=str(folder))
+    return open_base(folder, n_added=n_tags, max_context=max_context, lora=lora)

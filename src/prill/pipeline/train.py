@@ -97,7 +97,7 @@ def _open(recipe: TrainRecipe, base: Path) -> dict[str, Corpus]:
     attempt = Attempts()
     found = {name: attempt(partial(Corpus.open, spec, base)) for name, spec in specs.items()}
     attempt(lambda: train_model.choose_parts(recipe, vocab_size=0, n_row=recipe.model.row_tokens or 256))
-    attempt(lambda: train_model.tokenizer_of(recipe.model, base))
+    attempt(lambda: train_model.base_tokenizer_of(recipe, base))
     if recipe.tokenizer.path is not None:
         attempt(partial(load_tokenizer, base / recipe.tokenizer.path))
     attempt.raise_all()
@@ -126,10 +126,12 @@ class _Training:
         reads = {name: read_source(walk, name) for name, walk in self.walks.items()}
         tokenizer = self._tokenizer(reads)
         n_row = train_model.row_tokens(self.recipe, self.base)
-        text_tokenizer = load_tokenizer(tokenizer.path)
-        parts = train_model.choose_parts(self.recipe, vocab_size=text_tokenizer.vocab_size, n_row=n_row)
-        vocab_size = text_tokenizer.vocab_size + parts.n_tags
-        start = train_model.start_of(self.recipe, self.base, vocab_size=vocab_size, n_row=n_row)
+        text = load_tokenizer(tokenizer.path, eos=str(tokenizer.record.counts["eos"]))
+        n_ids = train_model.n_text_ids(self.recipe, self.base, text)
+        parts = train_model.choose_parts(self.recipe, vocab_size=n_ids, n_row=n_row)
+        start = train_model.start_of(
+            self.recipe, self.base, vocab_size=n_ids, n_tags=parts.n_tags, n_row=n_row
+        )
         settings = train_model.train_settings(self.recipe, self.base, start=start, n_row=n_row)
         streams = {
             name: stream_source(
@@ -140,7 +142,7 @@ class _Training:
                 share=self._share(name, reads[name], tokenizer, settings),
                 samples=parts.samples.get(name, ()),
                 first_tag=parts.first_tags.get(name, 0),
-                vocab_size=vocab_size,
+                vocab_size=start.vocab_size,
                 seed=derive_seed(self.recipe.seed, f"samples {name}"),
             )
             for name, walk in self.walks.items()
@@ -160,13 +162,14 @@ class _Training:
 
     def _tokenizer(self, reads: Mapping[str, Done]) -> Done:
         spec = self.recipe.tokenizer
-        own = train_model.tokenizer_of(self.recipe.model, self.base)
-        given = own or (self.base / spec.path if spec.path else None)
+        given = train_model.base_tokenizer_of(self.recipe, self.base)
+        if given is None and spec.path:
+            given = load_tokenizer(self.base / spec.path)
         seed = derive_seed(self.recipe.seed, "tokenizer")
         names = list(self.recipe.sources)
 
         def build(paths: list[Path]) -> Mapping[str, Any]:
-            content = given.read_bytes() if given else None
+            content = given.content if given else None
             if content is None:
                 texts = (
                     text
@@ -178,7 +181,8 @@ class _Training:
                 content = train_bpe(texts, spec.vocab_size)
             atomic_write(paths[0], content)
             counter = TokenCounter.of(content)
-            counts: dict[str, Any] = {"vocab_size": load_tokenizer(content).vocab_size}
+            tokenizer = given or load_tokenizer(content)
+            counts: dict[str, Any] = {"vocab_size": tokenizer.vocab_size, "eos": tokenizer.eos}
             for name in names:
                 sample = pa.array(
                     list(sample_of(self.walks[name], reads[name], n_bytes=400_000, seed=seed)),
@@ -195,7 +199,7 @@ class _Training:
             if given is None
             else {},
             parents=[reads[name] for name in names],
-            inputs=[] if given is None else [{"tokenizer": load_tokenizer(given).sha256}],
+            inputs=[] if given is None else [{"tokenizer": given.sha256, "eos": given.eos}],
             files=["tokenizer.json"],
             build=build,
             label="train the tokenizer" if given is None else "take the tokenizer",

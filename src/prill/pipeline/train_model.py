@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from prill.corpus.tokenizer import load_tokenizer
+from prill.corpus.tokenizer import TextTokenizer
 from prill.errors import PrillError, Problem, RecipeError
 from prill.lm.batches import BatchTable
 from prill.lm.objectives.objective import Objective
@@ -20,22 +20,31 @@ from prill.lm.samples.transform import SampleTransform
 from prill.lm.schedules.span import Length
 from prill.lm.tracking.health import HealthPolicy
 from prill.pipeline.training import stack_size
-from prill.recipe.training import ModelSpec, TrainRecipe
+from prill.recipe.training import TrainRecipe
 
 if TYPE_CHECKING:
     from prill.lm.learner import Start
+    from prill.lm.objectives.teacher import FrozenTeacher
     from prill.lm.plan import TrainSettings
 
 __all__ = [
     "Parts",
+    "base_tokenizer_of",
     "choose_parts",
     "jobs_of",
+    "n_text_ids",
     "row_tokens",
     "start_of",
     "threads_of",
-    "tokenizer_of",
     "train_settings",
 ]
+
+
+BASE_RATE = 0.1
+"""Peak rate of a continued model over a fresh one's: a judgement, on the side of what the base knows."""
+
+MOST_ROW_TOKENS = 1024
+"""Rows of a base are no longer than this unless the recipe says so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,59 +96,71 @@ def choose_parts(recipe: TrainRecipe, *, vocab_size: int, n_row: int) -> Parts:
     return Parts(samples=samples, first_tags=first_tags, n_tags=n_tags)
 
 
-def tokenizer_of(model: ModelSpec, base: Path) -> Path | None:
-    """The tokenizer.json that a base brings; None for a fresh model."""
-    if model.base is None:
+def base_tokenizer_of(recipe: TrainRecipe, base: Path) -> TextTokenizer | None:
+    """The tokenizer that a base brings, checked against the base; None for a fresh model.
+
+    Raises:
+        DataError: there is none, or it is another model's.
+    """
+    from prill.lm.bases.folder import base_tokenizer
+    from prill.lm.starts import continued
+
+    if recipe.model.base is None:
         return None
-    path = base / model.base / "tokenizer.json"
-    if not path.is_file():
-        raise RecipeError(
-            "a base needs its own tokenizer.json, found none",
-            where=str(base / model.base),
-            hint="save the tokenizer beside the model, in the fast format",
-        )
-    load_tokenizer(path)
-    return path
+    folder = base / recipe.model.base
+    return base_tokenizer(folder, vocab_size=continued(folder).vocab_size)
 
 
 def row_tokens(recipe: TrainRecipe, base: Path) -> int:
     """Tokens of the longest row."""
     from prill.lm.shape import LADDER
+    from prill.lm.starts import continued
 
     spec = recipe.model
     if spec.row_tokens is not None:
         return spec.row_tokens
     if spec.size is not None:
         return LADDER[spec.size].seq_len
-    return min(1024, start_of(recipe, base, vocab_size=None, n_row=None).context)
+    assert spec.base is not None
+    context: int = continued(base / spec.base).context
+    return min(MOST_ROW_TOKENS, context)
 
 
-def start_of(recipe: TrainRecipe, base: Path, *, vocab_size: int | None, n_row: int | None) -> Start:
+def start_of(recipe: TrainRecipe, base: Path, *, vocab_size: int, n_tags: int, n_row: int) -> Start:
     """Where the models come from.
 
     Args:
-        vocab_size: ids that the streams may hold; None: not known yet, only for a base.
-        n_row: tokens of a row; None: not known yet, only for a base.
+        vocab_size: ids of the tokenizer; a base's own are at least as many.
+        n_tags: ids that sample transforms add.
+        n_row: tokens of the longest row.
     Raises:
-        PrillError: the base cannot be used, or does not suit the tokenizer.
+        PrillError: the base cannot be used.
     """
-    from prill.lm.starts import continued, fresh
+    from prill.lm.bases.adapters import Lora
+    from prill.lm.starts import Grid, continued, fresh
 
     spec = recipe.model
     if spec.base is not None:
-        lora = None if spec.lora is None else spec.lora.model_dump()
-        return continued(base / spec.base, vocab_size=vocab_size, lora=lora)
+        lora = None if spec.lora is None else Lora(**spec.lora.model_dump())
+        return continued(base / spec.base, n_tags=n_tags, max_context=n_row, lora=lora)
     assert spec.size is not None
-    assert vocab_size is not None
-    nested = None if spec.nested is None else spec.nested.model_dump()
     return fresh(
         spec.size,
-        vocab_size=vocab_size,
+        vocab_size=vocab_size + n_tags,
         row_tokens=n_row,
-        nested=nested,
+        nested=None if spec.nested is None else Grid(**spec.nested.model_dump()),
         sparsity=spec.sparsity,
         seed=recipe.seed,
     )
+
+
+def n_text_ids(recipe: TrainRecipe, base: Path, tokenizer: TextTokenizer) -> int:
+    """Ids before the first tag: the tokenizer's, or those of a base that has more."""
+    from prill.lm.starts import continued
+
+    if recipe.model.base is None:
+        return tokenizer.vocab_size
+    return max(tokenizer.vocab_size, continued(base / recipe.model.base).vocab_size)
 
 
 def train_settings(recipe: TrainRecipe, base: Path, *, start: Start, n_row: int) -> TrainSettings:
@@ -157,13 +178,18 @@ def train_settings(recipe: TrainRecipe, base: Path, *, start: Start, n_row: int)
         batches=_batches(recipe, n_rows, n_row),
         schedule=recipe.schedule,
         objective=_objective(recipe, base, str(device)),
-        peak_rate=recipe.learning_rate or advice.peak_rate,
+        peak_rate=recipe.learning_rate or _rate(recipe, advice.peak_rate),
         weight_decay=recipe.weight_decay,
         clip_norm=recipe.clip_norm,
         precision=resolve_precision(recipe.precision, device),
         device=str(device),
         health=HealthPolicy(not_finite=recipe.on_divergence),
     )
+
+
+def _rate(recipe: TrainRecipe, fresh_rate: float) -> float:
+    """The default peak rate: a base that trains all its weights takes a share of a fresh model's."""
+    return fresh_rate * (BASE_RATE if recipe.model.base is not None and recipe.model.lora is None else 1.0)
 
 
 def threads_of(recipe: TrainRecipe) -> int:
@@ -186,8 +212,19 @@ def _objective(recipe: TrainRecipe, base: Path, device: str) -> Objective | None
     ((name, settings),) = recipe.objective.items()
     offered: dict[str, Any] = {}
     if recipe.model.teacher is not None:
-        offered["teacher"] = str(base / recipe.model.teacher)
+        offered["teacher"] = _teacher(base / recipe.model.teacher, device)
     return OBJECTIVES.build(name, settings, where=f"objective.{name}", offered=offered)
+
+
+def _teacher(folder: Path, device: str) -> FrozenTeacher:
+    """The frozen model that an objective learns from."""
+    import torch
+
+    from prill.lm.bases.stored import load_scorer
+    from prill.lm.objectives.teacher import FrozenTeacher
+
+    model = load_scorer(folder, dtype=torch.float32, device=torch.device(device))
+    return FrozenTeacher(model=cast(Any, model))
 
 
 def _batches(recipe: TrainRecipe, n_rows: int, n_row: int) -> BatchTable:

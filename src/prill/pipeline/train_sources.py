@@ -234,7 +234,7 @@ def stream_source(
         kind=engine_kind(walk.corpus),
         label=f"tokenise {name}",
     )
-    text_tokenizer = load_tokenizer(content)
+    text_tokenizer = load_tokenizer(content, eos=str(tokenizer.record.counts["eos"]))
     packer = _Packer(
         name=name,
         samples=tuple(samples),

@@ -81,11 +81,11 @@ class CooldownSpec(_Model):
 class NestedSpec(_Model):
     """Smaller models inside the large one, trained in the same run."""
 
-    widths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        (0.25, 0.5, 1.0), min_length=1, description="Widths, as shares of the full one."
+    widths: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = Field(
+        None, description="Widths, as shares of the full one's heads; null: 1/4, 1/2, 1 where they are whole."
     )
-    depths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        (0.5, 1.0), min_length=1, description="Numbers of layers, as shares of the full one."
+    depths: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = Field(
+        None, description="Layers, as shares of the full one's; null: 1/2 and 1 where they are whole."
     )
 
 
@@ -93,11 +93,12 @@ class LoraSpec(_Model):
     """Low-rank adapters in place of training all weights of a base."""
 
     rank: int = Field(8, ge=1, le=1024, description="Rank of every adapter.")
-    alpha: float = Field(16.0, gt=0, description="Scale of the adapters: alpha / rank.")
+    alpha: float | None = Field(
+        None, gt=0, description="The adapter counts alpha / rank; null: twice the rank."
+    )
     first_layers: int | None = Field(None, ge=0, description="Only the first so many layers; null: all.")
     last_layers: int | None = Field(None, ge=0, description="And the last so many layers.")
     targets: tuple[str, ...] = Field((), description="Names of linear maps that get one; empty: all.")
-    merge: bool = Field(True, description="Write the merged model too, not only the adapters.")
 
 
 class ModelSpec(_Model):
@@ -166,7 +167,12 @@ class TrainRecipe(_Model):
     schedule: ScheduleSpec = Field(
         default_factory=lambda: ScheduleSpec(wsd=WsdSpec()), description="The learning rate over time."
     )
-    learning_rate: float | None = Field(None, gt=0, le=1, description="Peak rate; null follows the Step Law.")
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Peak rate; null follows the Step Law, a tenth of it for a base trained in full.",
+    )
     rows: int | None = Field(
         None, ge=1, le=65_536, description="Rows of a training step; null follows the Step Law."
     )
