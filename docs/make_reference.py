@@ -1,4 +1,5 @@
-"""Writes docs/recipe.md and docs/methods.md from the code, so that they cannot drift from it.
+"""Writes the pages of docs/ that are made from the code, so that they cannot drift from it: recipe, methods,
+objectives.
 
 python docs/make_reference.py
 """
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from prill.methods.registry import describe, list_methods
-from prill.recipe import PrepareRecipe, json_schema
+from prill.pipeline import parts
+from prill.recipe import PrepareRecipe, TrainRecipe, json_schema
 
 HERE = Path(__file__).parent
 
@@ -23,7 +25,8 @@ def recipe_page() -> str:
         "Made from the code by `make docs`. Unknown keys are refused. Paths start from the recipe's folder.",
         "Amounts may be written `500k`, `2M tokens`, `20 MB`. `prill schema` prints the same as JSON Schema.",
     ]
-    models = {**schema["$defs"], "PrepareRecipe": json_schema(PrepareRecipe)}
+    prepare, train = json_schema(PrepareRecipe), json_schema(TrainRecipe)
+    models = {**train["$defs"], **schema["$defs"], "PrepareRecipe": prepare, "TrainRecipe": train}
     sections = {"": schema, **{name: models[name] for name in sorted(models)}}
     for name, model in sections.items():
         lines += ["", f"## {name or 'Recipe'}", ""]
@@ -38,6 +41,17 @@ def methods_page() -> str:
     lines = ["# Methods", "", "Made from the code by `make docs`; `prill methods NAME` prints one."]
     for name in list_methods():
         lines += ["", f"## {name}", "", "```", describe(name), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def objectives_page() -> str:
+    """The page of every objective and sample transform."""
+    lines = ["# Objectives and sample transforms", ""]
+    lines.append("Made from the code by `make docs`; `prill objectives NAME` prints one.")
+    for kind, catalog in parts.KINDS.items():
+        lines += ["", f"## {kind.capitalize()}"]
+        for name in catalog.names:
+            lines += ["", f"### {name}", "", "```", parts.describe(name), "```"]
     return "\n".join(lines) + "\n"
 
 
@@ -70,4 +84,5 @@ def _kind(field: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     (HERE / "recipe.md").write_text(recipe_page(), encoding="utf-8")
+    (HERE / "objectives.md").write_text(objectives_page(), encoding="utf-8")
     (HERE / "methods.md").write_text(methods_page(), encoding="utf-8")

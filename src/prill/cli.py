@@ -148,6 +148,18 @@ def methods(
 
 
 @app.command()
+def objectives(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="An objective or a transform, for its page.")
+    ] = None,
+) -> None:
+    """List the objectives and sample transforms of trainings, or show one: formula, source, settings."""
+    from prill.pipeline.parts import describe, overview
+
+    typer.echo(describe(name) if name else overview())
+
+
+@app.command()
 def report(
     run_folder: RunFolder = Path("run"),
     timings: Annotated[
@@ -192,13 +204,14 @@ def schema(
     prepare_only: Annotated[
         bool, typer.Option("--prepare", help="Of a recipe that only prepares a corpus.")
     ] = False,
+    train_only: Annotated[bool, typer.Option("--train", help="Of a recipe that only trains.")] = False,
 ) -> None:
     """Print the JSON schema of a recipe, for editors."""
     import orjson
 
-    from prill.recipe import PrepareRecipe, Recipe, json_schema
+    from prill.recipe import PrepareRecipe, Recipe, TrainRecipe, json_schema
 
-    content = json_schema(PrepareRecipe if prepare_only else Recipe)
+    content = json_schema(PrepareRecipe if prepare_only else TrainRecipe if train_only else Recipe)
     typer.echo(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
 
 

@@ -12,13 +12,13 @@ from prill.corpus.tokenizer import TextTokenizer
 from prill.errors import PrillError, Problem, RecipeError
 from prill.lm.batches import BatchTable
 from prill.lm.objectives.objective import Objective
-from prill.lm.objectives.registry import OBJECTIVES
 from prill.lm.ramps import length_curriculum, step_law_ramp
 from prill.lm.samples.chain import tags_added
 from prill.lm.samples.registry import SAMPLES
 from prill.lm.samples.transform import SampleTransform
 from prill.lm.schedules.span import Length
 from prill.lm.tracking.health import HealthPolicy
+from prill.pipeline.parts import objective_of
 from prill.pipeline.training import stack_size
 from prill.recipe.training import TrainRecipe
 
@@ -207,13 +207,10 @@ def jobs_of(recipe: TrainRecipe, settings: TrainSettings) -> list[tuple[int, ...
 
 
 def _objective(recipe: TrainRecipe, base: Path, device: str) -> Objective | None:
-    if recipe.objective is None:
-        return None
-    ((name, settings),) = recipe.objective.items()
     offered: dict[str, Any] = {}
     if recipe.model.teacher is not None:
         offered["teacher"] = _teacher(base / recipe.model.teacher, device)
-    return OBJECTIVES.build(name, settings, where=f"objective.{name}", offered=offered)
+    return objective_of(recipe.objective, offered)
 
 
 def _teacher(folder: Path, device: str) -> FrozenTeacher:

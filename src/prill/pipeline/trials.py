@@ -14,6 +14,7 @@ from prill.corpus.tokenizer import TextTokenizer, load_tokenizer
 from prill.features.keyed import derive_seed
 from prill.features.ngrams import hash_documents
 from prill.pipeline import proof
+from prill.pipeline.parts import objective_of
 from prill.pipeline.pool import REST as HELD_BACK
 from prill.pipeline.steps import Choice, Pool, held_out_rest, longest_document
 from prill.pipeline.training import counters, stack_size, train_groups
@@ -73,6 +74,8 @@ def train_settings(spec: TrialSpec, vocab_size: int) -> TrainSettings:
         start=Fresh(shape=shape),
         branch_tokens=tuple(sorted({round(share * spec.tokens) for share in spec.checkpoints})),
         batches=BatchTable.constant(n_rows=spec.rows or advice.n_rows, row_tokens=shape.seq_len),
+        schedule=spec.schedule,
+        objective=objective_of(spec.objective),
         peak_rate=spec.learning_rate or advice.peak_rate,
         precision=resolve_precision(spec.precision, device),
         device=str(device),

@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from prill.corpus.spec import CorpusSpec
+from prill.lm.schedules.spec import ScheduleSpec, WsdSpec
 from prill.lm.shape import LADDER
 from prill.prepare.spec import PrepareSpec
+from prill.recipe.named import Named
 from prill.recipe.quantity import Bytes, Tokens
 from prill.select.budget import Budget
 from prill.select.policy import Policy
@@ -99,6 +101,15 @@ class TrialSpec(_Model):
     )
     row_tokens: int = Field(256, ge=16, le=65_536, description="Tokens of a row.")
     learning_rate: float | None = Field(None, gt=0, le=1, description="Peak rate; null follows the Step Law.")
+    schedule: ScheduleSpec = Field(
+        default_factory=lambda: ScheduleSpec(wsd=WsdSpec()),
+        description="The learning rate over time; every checkpoint is decayed under all but `constant`.",
+    )
+    objective: Named | None = Field(
+        None,
+        description="What trials minimise, the same for all arms; null: cross-entropy. "
+        "`prill objectives` lists them.",
+    )
     eval_tokens: Tokens = Field(
         24_000, description="About how many held-out tokens each evaluation set gives."
     )

@@ -2,48 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from prill.corpus.spec import CorpusSpec
 from prill.lm.schedules.span import Length
 from prill.lm.schedules.spec import ScheduleSpec, WsdSpec
 from prill.lm.shape import LADDER
 from prill.recipe.model import TokenizerSpec
+from prill.recipe.named import Named
 from prill.recipe.quantity import Bytes, Tokens
 
 __all__ = [
     "CooldownSpec",
     "LoraSpec",
     "ModelSpec",
-    "Named",
     "NestedSpec",
     "SourceSpec",
     "TrainRecipe",
     "WeightPoint",
 ]
 
-
-def _named(value: Any) -> Any:
-    """`name` or `{name: {setting: value}}`."""
-    if isinstance(value, str):
-        return {value: {}}
-    if isinstance(value, dict):
-        if len(value) != 1:
-            raise ValueError(f"one name with its settings expected, found {len(value)} names")
-        return {key: {} if settings is None else settings for key, settings in value.items()}
-    return value
-
-
-Named = Annotated[
-    dict[str, dict[str, Any]],
-    BeforeValidator(_named),
-    WithJsonSchema(
-        {"anyOf": [{"type": "string"}, {"type": "object", "minProperties": 1, "maxProperties": 1}]}
-    ),
-]
-"""A part by name, with or without settings: `plain`, or `{metadata: {field: url}}`."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
