@@ -29,7 +29,7 @@ ATTENTION, KEYWORD = "prill_packed", "prill_division"
 HARMLESS = frozenset({"position_ids", "use_cache", "cache_position", "output_attentions", "is_causal"})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Division:
     """How the N tokens of a step are divided.
 
@@ -37,11 +37,13 @@ class Division:
         segments: runs of tokens that see each other.
         mask: 0 or -inf, (B, 1, T, T), where some tokens are visible to those before them; else None.
         n_rows: B.
+        n_asked: attention layers that have used it.
     """
 
     segments: Segments
     mask: torch.Tensor | None
     n_rows: int
+    n_asked: int = 0
 
 
 def division_of(batch: Packed, *, has_visible: bool) -> Division:
@@ -79,6 +81,7 @@ def _attention(
     """What the registry asks for: (1, H, N, e) to (1, N, H, e)."""
     division = rest.pop(KEYWORD, None)
     _refuse(module, division, attention_mask, rest)
+    division.n_asked += 1
     if division.mask is not None:
         return _masked(query, key, value, division, scaling, sliding_window or softcap), None
     seen = segment_attention(

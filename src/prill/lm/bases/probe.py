@@ -57,6 +57,14 @@ def _packed(model: Any, rule: HeadRule, tokens: torch.Tensor, targets: torch.Ten
     found = body_of(model)(
         input_ids=tokens, position_ids=positions, use_cache=False, **{KEYWORD: division}
     ).last_hidden_state
+    n_layers = int(model.config.get_text_config().num_hidden_layers)
+    if division.n_asked < n_layers:
+        raise DataError(
+            f"expected every layer to ask where documents end, found that {division.n_asked} of its "
+            f"{n_layers} layers asked",
+            where=type(model).__name__,
+            hint="documents in one row would see each other: use another model class",
+        )
     return rule.losses(found, model.get_output_embeddings().weight.detach()[None], targets)[0]
 
 
