@@ -8,7 +8,14 @@ import pytest
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize(("page", "maker"), [("recipe.md", "recipe_page"), ("methods.md", "methods_page")])
+@pytest.mark.parametrize(
+    ("page", "maker"),
+    [
+        ("recipe.md", "recipe_page"),
+        ("methods.md", "methods_page"),
+        ("objectives.md", "objectives_page"),
+    ],
+)
 def test_generated_pages_are_current(page: str, maker: str) -> None:
     made = runpy.run_path(str(DOCS / "make_reference.py"))[maker]()
     assert (DOCS / page).read_text(encoding="utf-8") == made, "run `make docs`"

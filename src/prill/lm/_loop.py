@@ -29,6 +29,7 @@ from prill.lm.score import EvalSet, score_documents
 from prill.lm.tracking.incidents import Suspects, suspects
 from prill.lm.tracking.metrics import Metrics
 from prill.lm.tracking.observation import StepReport
+from prill.run.fingerprint import safe_name
 
 __all__ = ["Loop"]
 
@@ -185,13 +186,14 @@ class Loop:
         if self.models_dir is not None:
             n_tokens = self.settings.batches.n_tokens(segment.stop)
             for k, run in enumerate(self.runs):
+                folder = self.models_dir / f"{safe_name(run.label)}-{n_tokens}"
                 meta = {
                     "label": run.label,
                     "seed": run.seed,
                     "n_tokens": n_tokens,
                     "precision": self.precision,
                 }
-                path.model.save(self.models_dir / f"{k}-{n_tokens}", k, meta)
+                path.model.save(folder, k, meta)
 
     def _save(self, trunk: _Path, path: _Path) -> None:
         assert self.file is not None

@@ -13,7 +13,7 @@ __all__ = ["export_model"]
 
 
 def export_model(source: Path, root: Path, *, tokenizer: Path) -> list[Path]:
-    """Write the model in `source` to a folder of `root` that is named after its run and tokens.
+    """Write the model in `source` to the folder of the same name in `root`, nested sizes under `sizes/`.
 
     Args:
         source: folder that a learner saved into.
@@ -22,11 +22,14 @@ def export_model(source: Path, root: Path, *, tokenizer: Path) -> list[Path]:
     Returns:
         The files.
     """
+    folder = root / source.name
     if not (source / "model.json").is_file():
-        folder = root / source.name
         shutil.copytree(source, folder, dirs_exist_ok=True)
         return sorted(path for path in folder.rglob("*") if path.is_file())
-    model, meta = load_model(source)
+    model, _ = load_model(source)
     content = tokenizer.read_bytes()
-    folder = root / f"{meta['label']}-{meta['n_tokens']}"
-    return export_llama(folder, model, 0, eos_id=load_tokenizer(content).eos_id, tokenizer_json=content)
+    eos_id = load_tokenizer(content).eos_id
+    files = export_llama(folder, model, 0, eos_id=eos_id, tokenizer_json=content)
+    for size in sorted(source.glob("sizes/*")):
+        files += export_model(size, folder / "sizes", tokenizer=tokenizer)
+    return files

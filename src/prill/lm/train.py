@@ -70,7 +70,7 @@ def train(
         eval_sets: scored under every model at the end of every branch, in full.
         checkpoint_dir: where to keep `training.safetensors`; an interrupted call with the same arguments
             continues from it to the same losses. A damaged file is told to `on_step`; training starts over.
-        models_dir: where to keep each evaluated model, in `<run number>-<tokens>/`.
+        models_dir: where to keep each evaluated model, in `<label>-<tokens>/`.
         metrics: where metrics and incidents go; None: nowhere.
         on_step: told after every step.
     Returns:

@@ -42,7 +42,7 @@ class TrainJob:
         feeds: where rows come from.
         held_out: what the models are measured on.
         folder: checkpoints while it trains.
-        models: where evaluated models go, `<run number>-<tokens>`.
+        models: where evaluated models go, `seed-<seed>-<tokens>`.
         metrics: folder of the metrics files.
         trackers: told beside the files.
         name: of the training.

@@ -1,0 +1,193 @@
+"""`prill train`: sources, mixture, cooldown, transforms, bases, resumption, and what is written."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from prill.demo.machine_text import MachineDocument
+from prill.errors import DataError, PrillError, RecipeError
+from prill.pipeline.train import train_recipe
+from prill.pipeline.train_results import Trained
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory, machine_text: list[MachineDocument]) -> Path:
+    """Two sources, each document with a url."""
+    folder = tmp_path_factory.mktemp("texts")
+    code = [d.text for d in machine_text if d.source == "library"]
+    prose = [d.text for d in machine_text if d.source != "library"]
+    for name, part in (("code", code), ("prose", prose)):
+        lines = [
+            json.dumps({"text": text, "url": f"https://{name}.example.org/{number}"})
+            for number, text in enumerate(part)
+        ]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return folder
+
+
+def recipe(texts: Path, **changes: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {
+        "name": "a test",
+        "sources": {
+            "code": {"corpus": {"paths": [str(texts / "code.jsonl")]}, "weight": 3},
+            "prose": {"corpus": {"paths": [str(texts / "prose.jsonl")]}, "weight": 1},
+        },
+        "tokenizer": {"vocab_size": 400, "sample": "200 kB"},
+        "model": {"size": "pico", "row_tokens": 64},
+        "rows": 2,
+        "tokens": 16_384,
+        "schedule": {"wsd": {"warmup": "10%"}},
+        "precision": "fp32",
+        "held_out": "20 kB",
+    }
+    return given | changes
+
+
+def run(folder: Path, content: Mapping[str, Any]) -> Trained:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "train.yaml"
+    path.write_text(yaml.safe_dump(dict(content)), encoding="utf-8")
+    return train_recipe(path, output=None, n_workers=1, is_quiet=True, accept_changes=False)
+
+
+@pytest.fixture(scope="module")
+def trained(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return run(tmp_path_factory.mktemp("plain"), recipe(texts, seeds=2, checkpoints=[0.5, 1.0]))
+
+
+def test_sources_are_read_in_proportion_and_accounted_to_the_token(trained: Trained) -> None:
+    sources = pq.read_table(trained.folder / "account" / "sources.parquet").to_pylist()
+    for seed in (0, 1):
+        read = {row["source"]: row["n_tokens"] for row in sources if row["seed"] == seed}
+        assert sum(read.values()) == 16_384
+        assert read["code"] == pytest.approx(3 * read["prose"], abs=64)
+    documents = pq.read_table(trained.folder / "account" / "documents.parquet")
+    assert int(np.sum(documents["n_tokens"].to_numpy())) == 16_384
+
+
+def test_results_hold_every_set_at_every_checkpoint(trained: Trained) -> None:
+    found = json.loads((trained.folder / "training.json").read_text())
+    assert {(row["set"], row["n_tokens"]) for row in found["results"]} == {
+        (name, n) for name in ("code", "prose") for n in (8_192, 16_384)
+    }
+    for row in found["results"]:
+        assert row["low"] <= row["bits_per_byte"] <= row["high"]
+        assert len(row["by_seed"]) == 2
+    for line in ("code", "prose", "95 % interval over seeds", "passes"):
+        assert line in trained.summary
+
+
+def test_models_open_in_transformers_and_reach_the_told_loss(trained: Trained) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = trained.folder / "models" / "seed-0-16384"
+    assert folder in trained.models
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids = torch.tensor([[tokenizer.eos_token_id, *tokenizer("def f(x):\n    return x\n")["input_ids"]]])
+    loss = float(model(ids, labels=ids).loss)
+    assert loss < np.log(400)  # better than guessing
+
+
+def test_metrics_tell_every_step(trained: Trained) -> None:
+    (folder,) = [path for path in (trained.folder / "metrics").iterdir() if "0" in path.name]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
+    assert lines[-1]["loss/seed-0"] < lines[0]["loss/seed-0"]
+
+
+def test_a_base_is_continued_from_where_it_stood(trained: Trained, texts: Path, tmp_path: Path) -> None:
+    base = trained.folder / "models" / "seed-0-16384"
+    again = run(
+        tmp_path,
+        recipe(
+            texts,
+            model={"base": str(base), "row_tokens": 64},
+            tokenizer={},
+            tokens=1024,
+            schedule={"constant": {"warmup": "1 step"}},
+            learning_rate=1e-7,
+        ),
+    )
+    before = json.loads((trained.folder / "training.json").read_text())["results"]
+    after = json.loads((again.folder / "training.json").read_text())["results"]
+    for name in ("code", "prose"):
+        (first,) = [row["by_seed"][0] for row in before if row["set"] == name and row["n_tokens"] == 16_384]
+        (second,) = [row["by_seed"][0] for row in after if row["set"] == name]
+        assert second == pytest.approx(first, rel=0.02)  # other documents are held out, the model is the same
+
+
+def test_metadata_then_cooldown_masks_the_lines_and_ends_on_plain_documents(
+    texts: Path, tmp_path: Path
+) -> None:
+    content = recipe(texts, cooldown={"share": 0.25})
+    for source in content["sources"].values():
+        source["samples"] = [{"metadata": {"column": "url"}}]
+    done = run(tmp_path, content)
+    rows = pq.read_table(done.folder / "account" / "sources.parquet").to_pylist()
+    assert sum(row["n_tokens"] for row in rows) == 16_384
+    assert sum(row["n_trained_tokens"] for row in rows) < 16_384  # the lines are read, not learnt
+
+
+def test_killed_and_run_again_gives_the_same_models(texts: Path, tmp_path: Path) -> None:
+    content = recipe(texts, tokens=40_960)
+    whole = run(tmp_path / "whole", content)
+    (tmp_path / "killed").mkdir()
+    path = tmp_path / "killed" / "train.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    program = "from prill.cli import main; main()"
+    command = [sys.executable, "-c", program, "train", str(path), "--quiet", "-j", "1"]
+    moments = random.Random(5)
+    for _ in range(3):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(moments.uniform(2.0, 12.0))
+        process.kill()
+        process.wait()
+    again = run(tmp_path / "killed", content)
+    for name in ("models/seed-0-40960/model.safetensors", "training.json"):
+        assert (again.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objective": "plane"}, r"objective.*found 'plane'"),
+        ({"model": {"size": "pico", "base": "x"}}, r"either a `size` or a `base`"),
+        ({"weights": [{"at": 0, "weights": {"code": 1}}]}, r"must name every source"),
+        ({"model": {"base": "nowhere"}}, r"nowhere"),
+    ],
+)
+def test_a_wrong_recipe_is_one_clear_error(
+    texts: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(PrillError, match=message):
+        run(tmp_path, recipe(texts, **changes))
+    assert not (tmp_path / "trained" / "training.json").exists()
+
+
+def test_a_source_that_runs_dry_is_told_before_training(texts: Path, tmp_path: Path) -> None:
+    content = recipe(texts, tokens=400_000)
+    content["sources"]["prose"] |= {"weight": 3, "max_epochs": 0.01}
+    with pytest.raises(DataError, match="prose"):
+        run(tmp_path, content)
+
+
+def test_a_corpus_below_one_row_is_told(tmp_path: Path) -> None:
+    (tmp_path / "short.jsonl").write_text(json.dumps({"text": "Only this. " * 4}), encoding="utf-8")
+    content = recipe(tmp_path, sources={"short": {"corpus": {"paths": [str(tmp_path / "short.jsonl")]}}})
+    with pytest.raises((DataError, RecipeError), match="short"):
+        run(tmp_path / "run", content)
