@@ -10,7 +10,8 @@ the same tokens; means of short sequences are noisy, so set a floor on their len
 Legend: D sequences.
 Source: Gu et al. 2024, arXiv:2410.17215, section 2.2, and the authors' code. Differs: ties go by index, where
 the code leaves them to chance; losses must be finite. The authors' page prints a ratio of log-likelihoods;
-this is the difference of mean losses that their code takes (the two rank differently)."""
+this is the difference of mean losses that their code takes (the two rank differently).
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,8 @@ worth telling. The published tables find no consistent gain of this choice over 
 
 Legend: D sequences, T tokens of all of them.
 Source: Rawat et al. 2024, arXiv:2410.18779, section 4 (SALT_DS). Differs: whether tokens beyond the top k
-count as 0 or are left out is not settled by what was read of the paper, so both are here."""
+count as 0 or are left out is not settled by what was read of the paper, so both are here.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +66,5 @@ def _medians(values: Floats, group: Ints, n_groups: int) -> Floats:
     ordered = np.append(values[np.lexsort((values, group))], 0.0)
     sizes = np.bincount(group, minlength=n_groups)
     first = np.cumsum(sizes) - sizes
-    middle = (
-        ordered[first + np.maximum(sizes - 1, 0) // 2] + ordered[np.minimum(first + sizes // 2, len(values))]
-    )
-    return np.where(sizes > 0, middle / 2, 0.0)
+    lower, upper = first + np.maximum(sizes - 1, 0) // 2, np.minimum(first + sizes // 2, len(values))
+    return np.where(sizes > 0, (ordered[lower] + ordered[upper]) / 2, 0.0)

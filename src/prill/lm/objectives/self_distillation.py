@@ -12,7 +12,8 @@ Axes: K models, N tokens, d width.
 Source: Lee et al. 2023, arXiv:2210.02871, section 3. Differs: a causal model has no separate clean input and
 no summary token, so h are the states of all positions of the rows in training, in the one forward pass that
 the loss needs; the mean over positions and features (`sum` over features as in the paper's code depends on
-the width). With corrupted rows (denoisers) h are of the corrupted rows too."""
+the width). With corrupted rows (denoisers) h are of the corrupted rows too.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ its rows carry targets and weights.
 
 Axes: K models, N tokens, d width.
 Source: Di Liello et al. 2022, arXiv:2210.13536, sections 3.1 and 3.2. Differs: one logit instead of two (the
-same family); an auxiliary head beside the language loss unless rows or settings leave that out."""
+same family); an auxiliary head beside the language loss unless rows or settings leave that out.
+"""
 
 from __future__ import annotations
 

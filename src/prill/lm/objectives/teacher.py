@@ -20,6 +20,7 @@ from prill.errors import RecipeError
 if TYPE_CHECKING:
     import torch
 
+    from prill.lm.data import Rows
     from prill.lm.model import Packed
 
 __all__ = ["FrozenTeacher", "TeacherModel"]
@@ -33,6 +34,10 @@ class TeacherModel(Protocol):
 
     @property
     def n_models(self) -> int: ...
+
+    def pack(self, rows: Rows) -> Packed:
+        """Rows of shape (models, B, T) on the device."""
+        ...
 
     def states(self, batch: Packed) -> torch.Tensor:
         """Last hidden states behind the final norm, (models, N, d)."""

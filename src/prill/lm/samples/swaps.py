@@ -18,7 +18,8 @@ loss: random swaps soon become easy.
 Legend: B rows, T tokens a row.
 Source: Di Liello et al. 2022, arXiv:2210.13536, sections 3.1 to 3.3. Differs: a swap never shows the token
 that was there (the code's may, and calls it swapped; in a cluster of one token nothing can be swapped and the
-label says so); single tokens, never whole words."""
+label says so); single tokens, never whole words.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ what decides the rows, so a resumed stage reads the same swaps and no worker can
 Legend: V tokens, C clusters, N positions.
 Source: Di Liello et al. 2022, arXiv:2210.13536, section 3 (C-RTS). Differs: counts move between stages, not
 after every batch; they are kept within a bound, since they would sink without end where the detector is
-right."""
+right.
+"""
 
 from __future__ import annotations
 
