@@ -18,6 +18,7 @@ SAMPLES: Final[Catalog[SampleTransform]] = Catalog(
         "preference_filter": "prill.lm.samples.preference:PreferenceFilter",
         "preference_scores": "prill.lm.samples.preference:PreferenceScores",
         "preference_tags": "prill.lm.samples.preference:PreferenceTags",
+        "sketches": "prill.lm.samples.sketches:Sketches",
         "source_prefix": "prill.lm.samples.source_prefix:SourcePrefix",
         "token_weights": "prill.lm.samples.token_weights:TokenWeights",
     },
