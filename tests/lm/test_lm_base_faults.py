@@ -101,16 +101,10 @@ def test_code_in_the_folder_is_not_run(tmp_path: Path) -> None:
 
 
 def test_documents_that_see_each_other_are_noticed(tmp_path: Path) -> None:
-    """A class that reads positions of its own: the packed losses say so."""
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        make_base(tmp_path), attn_implementation="eager"
-    )
-    kept = model.model.forward
-
-    def unmoved(position_ids: Any = None, **rest: Any) -> Any:
-        return kept(**rest)
-
-    model.transformer.forward = unmoved
+    """A class with positions of its own, or another head than we know: the packed losses say so."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(make_base(tmp_path, "gpt2"))
+    places = model.transformer.wpe
+    places.register_forward_pre_hook(lambda module, ids: (torch.arange(ids[0].shape[-1])[None],))
     register()
     model.set_attn_implementation(ATTENTION)
     with pytest.raises(DataError, match="expected a document to have one loss, alone or in a row"):
