@@ -21,7 +21,9 @@ from prill.lm._progress import identity_of, read_progress, write_progress
 from prill.lm.backend import compute_dtype, resolve_device, resolve_precision
 from prill.lm.batches import shorten
 from prill.lm.data import Rows, stack_rows
+from prill.lm.feed.prefetch import Prefetch
 from prill.lm.learner import Learner
+from prill.lm.memory import memory_errors
 from prill.lm.objectives.objective import At
 from prill.lm.optimizer import AdamSettings, StackedAdamW
 from prill.lm.plan import BranchResult, CurvePoint, Run, RunResult, Segment, StepInfo, TrainSettings
@@ -32,6 +34,9 @@ from prill.lm.tracking.observation import StepReport
 from prill.run.fingerprint import safe_name
 
 __all__ = ["Loop"]
+
+ROWS_AHEAD = 2
+"""Steps whose rows are made while an accelerator computes; a processor would only be kept from computing."""
 
 
 @dataclass(kw_only=True)
@@ -95,11 +100,13 @@ class Loop:
         if segment.branch is not None:
             path = trunk.copy() if progress.branch is None else self._path(progress.branch, progress.step)
         schedule = self.settings.course.schedule(segment.branch)
-        for step in range(max(progress.step, segment.start), segment.stop):
-            losses, norms = self._step(path, segment, schedule.rate(step))
-            self._record(losses, norms, segment, schedule.rate(step))
-            if self.file and time.monotonic() - self.saved_at >= self.settings.checkpoint_s:
-                self._save(trunk, path)
+        steps = range(max(progress.step, segment.start), segment.stop)
+        with Prefetch(self._rows, steps, depth=ROWS_AHEAD if self.device.type == "cuda" else 0) as ahead:
+            for step, rows in ahead:
+                losses, norms = self._step(path, segment, rows, schedule.rate(step))
+                self._record(losses, norms, segment, schedule.rate(step))
+                if self.file and time.monotonic() - self.saved_at >= self.settings.checkpoint_s:
+                    self._save(trunk, path)
         if segment.evaluation is not None:
             self._evaluate(path, segment)
         progress.segment += 1
@@ -109,12 +116,15 @@ class Loop:
         if self.file and segment.evaluation is not None:
             self._save(trunk, trunk)
 
-    def _step(self, path: _Path, segment: Segment, share: float) -> tuple[list[float], list[float]]:
+    def _step(
+        self, path: _Path, segment: Segment, rows: Rows, share: float
+    ) -> tuple[list[float], list[float]]:
         progress, settings = self.progress, self.settings
         step = progress.step
         at = At(step=step, progress=self._done() / settings.n_steps)
-        rows = self._rows(step)
-        losses, gradient = path.model.losses_and_gradient(path.model.pack(rows), settings.objective, at)
+        _, n_rows, row_tokens = rows.inputs.shape
+        with memory_errors(path.model, n_rows=n_rows, row_tokens=row_tokens):
+            losses, gradient = path.model.losses_and_gradient(path.model.pack(rows), settings.objective, at)
         norms = torch.linalg.vector_norm(gradient, dim=1)
         progress.step = step + 1
         report = StepReport(
