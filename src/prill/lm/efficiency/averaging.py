@@ -20,6 +20,7 @@ import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def ema_weights(n_snapshots: int, *, beta: float) -> list[float]:
 
 
 def weights_of_multipliers(multipliers: Sequence[float]) -> list[float]:
-    """Weights c_1 .. c_K of the snapshots whose mean has these rate multipliers d_1 .. d_K: c_j = d_j - d_(j+1).
+    """Weights c_1 .. c_K whose mean has the rate multipliers d_1 .. d_K: c_j = d_j - d_(j+1).
 
     They sum to d_1; where d_1 < 1 the rest belongs to the snapshot before the first.
 
@@ -99,10 +100,10 @@ def decay_weights(steps: Sequence[int], *, curve: Curve = "linear", floor: float
     Raises:
         RecipeError: fewer than two snapshots, or steps that do not rise.
     """
-    if len(steps) < 2 or any(b <= a for a, b in zip(steps, steps[1:], strict=False)):
+    if len(steps) < 2 or any(b <= a for a, b in pairwise(steps)):
         raise RecipeError(f"a decay needs two or more rising snapshots, found {list(steps)}", where=WHERE)
     decay = Phase(start=0, stop=steps[-1] - steps[0], first=1.0, last=floor, curve=curve)
-    middles = [(a + b) / 2 - steps[0] for a, b in zip(steps, steps[1:], strict=False)]
+    middles = [(a + b) / 2 - steps[0] for a, b in pairwise(steps)]
     found = weights_of_multipliers([decay.value(middle) for middle in middles])
     return [1.0 - math.fsum(found), *found]
 
