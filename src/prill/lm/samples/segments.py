@@ -40,7 +40,8 @@ def cut_texts(texts: pa.Array, unit: Unit) -> Segments:
     Args:
         texts: large_string without nulls, (D,).
         unit: `line`: through its line feed; `sentence`: through `.`, `!` or `?` before white space, or
-            through the last of several line feeds; `document`: all of it. A text of 0 bytes has none.
+            through the last of several line feeds, and none of nothing but white space unless the text is;
+            `document`: all of it. A text of 0 bytes has none.
     """
     offsets, data = text_buffers(texts)
     data = data[offsets[0] : offsets[-1]]
@@ -54,6 +55,8 @@ def cut_texts(texts: pa.Array, unit: Unit) -> Segments:
             is_last |= is_line & (np.append(np.uint8(0), data[:-1]) == _NEWLINE) & (follows != _NEWLINE)
     is_last[edges[1:][np.diff(edges) > 0] - 1] = True
     stops = np.flatnonzero(is_last) + 1
+    if unit == "sentence":
+        stops = _without_blanks(data, stops, edges)
     starts = np.concatenate([np.zeros(min(1, len(stops)), np.int64), stops[:-1]])
     owners = np.searchsorted(edges, starts, side="right") - 1
     counts = np.bincount(owners, minlength=len(texts))
@@ -119,6 +122,20 @@ def segments_of_tokens(documents: Documents, segments: Segments) -> NDArray[np.i
     found = np.searchsorted(base_D[owners] + segments.stops, last_N, side="right")
     first, behind = segments.offsets[document_N], segments.offsets[document_N + 1]
     return np.asarray(np.where(first == behind, -1, np.clip(found, first, behind - 1)))
+
+
+def _without_blanks(
+    data: NDArray[np.uint8], stops: NDArray[np.int64], edges: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The stops without those that only white space lies before, which goes to its neighbour in the text."""
+    words = np.concatenate([np.zeros(1, np.int64), np.cumsum(~_SPACES[data])])
+    is_end = np.isin(stops, edges)
+    is_blank = np.diff(words[stops], prepend=0) == 0
+    kept = stops[is_end | ~is_blank]
+    ends = np.isin(kept, edges)
+    # behind a text's last word only white space is left: the stop before the text's end goes
+    is_last = np.append(ends[1:] & (words[kept[1:]] == words[kept[:-1]]), False) & ~ends
+    return np.asarray(kept[~is_last])
 
 
 def mean_values(segments: Segments, n_documents: int) -> NDArray[np.float64]:
