@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from typing import Any
 
@@ -12,13 +13,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from prill.errors import DataError, RecipeError
-from prill.lm.data import TokenStream, batch
+from prill.lm.data import TokenStream, batch, stack_rows
+from prill.lm.feed.stream import StreamFeed
 from prill.lm.samples.denoisers import DENOISERS, Convention, Denoisers, raw_length, sample_sizes
 from prill.lm.samples.keyed_bits import keyed
 from prill.lm.samples.registry import SAMPLES
 from prill.lm.samples.spans import hidden_counts, parts
 from prill.lm.samples.transform import Documents
 from prill.lm.samples.whole_rows import best_fit, in_whole_rows
+from prill.lm.shape import Shape
 
 VOCAB = 100
 Ints = NDArray[np.int64]
@@ -211,6 +214,52 @@ def test_weights_of_an_earlier_transform_stay_on_their_targets() -> None:
     assert stream.weights is not None
     trained = ~stream.visible & (stream.tokens < VOCAB) & (stream.tokens > 0)
     assert np.allclose(stream.weights[trained], weights[stream.tokens[trained] - 1])
+
+
+@pytest.fixture
+def one_thread() -> Any:
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield torch
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", ["denoisers", "sketches"])
+def test_a_model_learns_from_samples_what_they_hide(name: str, one_thread: Any) -> None:
+    from prill.lm.model import StackedLlama
+
+    torch = one_thread
+    rng = np.random.default_rng(0)
+    texts = [1 + (int(rng.integers(20)) + np.arange(24)) % 20 for _ in range(200)]
+    given_documents = Documents(
+        stream=TokenStream.from_documents(texts, eos=0),
+        hashes=np.arange(200, dtype=np.uint64),
+        encode=lambda texts: [],
+        vocab_size=21,
+    )
+    made = SAMPLES.build(name, {}, offered={"row_tokens": 64})
+    stream = made(given_documents, seed=0)
+    shape = Shape(vocab_size=21 + made.n_added, d_model=32, n_layers=2, n_heads=2, d_ff=48, seq_len=64)
+    model = StackedLlama.init(shape, [0])
+    adam = torch.optim.AdamW([model.flat], lr=1e-2, weight_decay=0.0)
+    feed = StreamFeed(stream=stream, row_tokens=64, seed=0)
+    curve = []
+    for step in range(60):
+        packed = model.pack(stack_rows([feed.rows(4 * step, 4)]))
+        losses, model.flat.grad = model.losses_and_gradient(packed)
+        adam.step()
+        curve.append(float(losses[0]))
+    assert np.mean(curve[-5:]) < 0.6 * curve[0]
+    # a target's state knows its whole input: another last visible token changes the first visible state
+    rows = stack_rows([feed.rows(0, 1)])
+    assert rows.visible is not None
+    last = int(np.flatnonzero(rows.visible[0, 0] & (rows.segments[0, 0] == rows.segments[0, 0, 0]))[-1])
+    changed = rows.inputs.copy()
+    changed[0, 0, last] = 1 + changed[0, 0, last] % 20
+    before = model.states(model.pack(rows))[0, 0]
+    after = model.states(model.pack(dataclasses.replace(rows, inputs=changed)))[0, 0]
+    assert not torch.allclose(before, after)
 
 
 def test_tags_follow_the_vocabulary_and_suffice() -> None:

@@ -132,13 +132,13 @@ class Pieces:
 class Denoisers:
     """UL2's mixture of denoisers: parts of the text are hidden behind marks and learnt from the rest.
 
+    Args:
+        row_tokens: of the longest row of the training; samples are laid into rows whole.
     Raises:
         RecipeError: unknown mixture, weights that are not seven shares, or samples longer than a row.
     """
 
-    row_tokens: int = field(
-        default=512, metadata={"description": "Tokens of the longest row; samples are laid into rows whole."}
-    )
+    row_tokens: int = 512
     mixture: Literal["uniform", "ul2r"] = field(
         default="uniform",
         metadata={"description": "All seven denoisers alike, or a quarter R, a quarter X and half S."},
@@ -243,7 +243,7 @@ class Denoisers:
         )
 
     def as_record(self) -> dict[str, Any]:
-        return record(self, "denoisers", 1)
+        return record(self, "denoisers", 1) | {"row_tokens": self.row_tokens}
 
     @property
     def _shares(self) -> tuple[float, ...]:

@@ -91,14 +91,13 @@ class Sketches:
     """GENIUS's sketches: write a text from its key spans.
 
     Args:
+        row_tokens: of the longest row of the training; samples are laid into rows whole.
         counts: of each token in the corpus, (V,); None: those of the documents at hand.
     Raises:
         RecipeError: a setting is out of bounds; tells all problems.
     """
 
-    row_tokens: int = field(
-        default=512, metadata={"description": "Tokens of the longest row; samples are laid into rows whole."}
-    )
+    row_tokens: int = 512
     share: float = field(
         default=0.27, metadata={"description": "Share of a text's tokens that a sketch keeps."}
     )
@@ -172,7 +171,7 @@ class Sketches:
 
     def as_record(self) -> dict[str, Any]:
         own = None if self.counts is None else hashlib.sha256(self.counts.astype("<i8").tobytes()).hexdigest()
-        return record(self, "sketches", 1) | {"counts": own}
+        return record(self, "sketches", 1) | {"row_tokens": self.row_tokens, "counts": own}
 
     def _samples(
         self, documents: Documents, counts: Ints, starts: Ints, sizes: Ints, is_last: NDArray[np.bool_]

@@ -4,7 +4,8 @@ A row of the plain stream begins wherever the last one ended. A sample of a deno
 its targets and loses the input that they answer, so these transforms lay their samples into rows of T tokens
 beforehand: best fit decreasing within windows of some thousand samples (the rows of a window keep the order
 of their first samples, and a row that of its samples). What is left of a row is filled behind its last sample
-with end-of-text of weight 0. The stream is then a whole number of rows, so every epoch is cut alike.
+with end-of-text of weight 0. The stream is then a whole number of rows, so every epoch is cut alike. A
+transform that does this comes last; and rows that a length curriculum cuts shorter cut samples too.
 
 Source: Ding et al. 2024, arXiv:2404.10830, section 3 (best-fit packing). Differs: within windows, so that the
 coarse order of the samples stays.
