@@ -358,6 +358,23 @@ def test_density_is_penalised_layer_by_layer() -> None:
     assert torch.all(after - model.losses_and_gradient(packed)[0] < 0.8 * share)
 
 
+@pytest.mark.parametrize("teacher_type", [torch.float32, torch.bfloat16])
+def test_students_in_half_precision_take_nearly_the_same_step(teacher_type: Any) -> None:
+    own = StackedLlama.init(SHAPE, [4])
+    teacher = FrozenTeacher(model=StackedLlama(SHAPE, own.flat, dtype=teacher_type))
+    for objective in (
+        SoftLabels(share=0.5, temperature=1.0, teacher=teacher),
+        SelfDistillation(weight=5.0, teacher=teacher),
+        Density(eps=1e-2),
+    ):
+        found = []
+        for dtype in (torch.float32, torch.bfloat16):
+            model = StackedLlama.init(SHAPE, [0, 1], dtype=dtype)
+            found.append(model.losses_and_gradient(model.pack(rows()), objective, START))
+        assert torch.allclose(found[0][0], found[1][0], rtol=0.02)
+        assert torch.all(torch.cosine_similarity(found[0][1], found[1][1], dim=1) > 0.99)
+
+
 def test_settings_are_checked_and_recorded() -> None:
     for name, wrong, text in (
         ("soft_labels", {"share": 1.5, "temperature": 0.0, "ramp": 0.9}, "`share` must be from 0 to 1"),

@@ -234,6 +234,22 @@ def test_a_detector_learns_and_tells_the_next_stage(sees: Literal["left", "all"]
     assert np.array_equal(after.counts, counts_after(model, feed, 5000, 16, at_once=5).counts)
 
 
+def test_swapped_tokens_are_recovered_from_both_sides() -> None:
+    feed = SwapFeed(feed=text(), swaps=swaps(task="recover", sees="all"), seed=0)
+    model = StackedLlama.init(SHAPE, [0])
+    adam = torch.optim.AdamW([model.flat], lr=1e-2, weight_decay=0.0)
+    for step in range(100):
+        packed = model.pack(stack_rows([feed.rows(8 * step, 8)]))
+        _, model.flat.grad = model.losses_and_gradient(packed)
+        adam.step()
+    packed = model.pack(stack_rows([feed.rows(5000, 16)]))
+    asked = packed.weights[0] > 0
+    loss = model.token_losses(packed)[0][asked].mean()
+    assert float(loss) < 0.8 * np.log(25)
+    right = model.logits(packed)[0][asked].argmax(1) == packed.targets[0][asked]
+    assert float(right.float().mean()) > 5 / 25
+
+
 def test_swaps_go_through_a_whole_training() -> None:
     arms = []
     for objective in (SwapDetection(), SwapDetection(language=False)):
