@@ -26,7 +26,7 @@ from prill.lm.data import Ints, TokenStream
 from prill.lm.feed.feed import Feed
 from prill.lm.feed.stream import StreamFeed
 
-__all__ = ["Account", "Accountable", "Used", "account", "used_by"]
+__all__ = ["Account", "Accountable", "Used", "Wrapping", "account", "trained_between", "used_by"]
 
 ROWS_AT_ONCE = 1 << 20
 TOKENS_AT_ONCE = 1 << 22
@@ -65,6 +65,17 @@ class Accountable(Protocol):
         ...
 
 
+@runtime_checkable
+class Wrapping(Protocol):
+    """A feed that changes the rows of another, of the same documents.
+
+    Counts of trained tokens are the other feed's: a wrapper may weigh tokens anew (token swaps do).
+    """
+
+    @property
+    def feed(self) -> Feed: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Account:
     """What rows hold.
@@ -92,7 +103,7 @@ def account(
     """Count what base rows `first` to `first + n_rows` hold.
 
     Args:
-        feed: any feed of this package; others need a method `used`.
+        feed: any feed of this package; others need a method `used`, or wrap such a feed as `feed`.
         n_rows: rows to count.
         row_tokens: T.
         first: the first of them.
@@ -124,6 +135,8 @@ def used_by(feed: Feed, first: int, count: int) -> list[Used]:
         return feed.used(first, count)
     if isinstance(feed, StreamFeed):
         return [_used_of_stream(feed, first, count)]
+    if isinstance(feed, Wrapping):
+        return used_by(feed.feed, first, count)
     raise DataError("a feed that tells what it holds is needed, found none", where=feed.name)
 
 

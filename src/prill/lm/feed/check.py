@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prill.errors import DataError, Problem
 from prill.lm.batches import BatchTable
+from prill.lm.feed.account import Wrapping
 from prill.lm.feed.feed import Feed
 from prill.lm.feed.mixture import MixtureFeed
 from prill.lm.feed.phases import PhasedFeed
@@ -56,4 +57,6 @@ def _cells(feed: Feed) -> list[int]:
         return [cell for source in feed.sources for cell in _cells(source.feed)]
     if isinstance(feed, PhasedFeed):
         return [cell for phase in feed.phases for cell in _cells(phase.feed)]
+    if isinstance(feed, Wrapping):
+        return _cells(feed.feed)
     return []
