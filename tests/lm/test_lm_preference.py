@@ -286,6 +286,10 @@ def test_transforms_of_the_text_come_before_those_that_change_tokens() -> None:
         make_samples([Metadata(), PreferenceTags(threshold=0.5)], docs, seed=0)
     tags = make_samples([PreferenceTags(threshold=0.5, drop=0.0), Metadata()], docs, seed=0)
     assert shown(tags)[3] == "URL: unknown\n\n[0]one"
+    kept = make_samples(
+        [PreferenceFilter(threshold=0.5), PreferenceTags(threshold=0.5, drop=0.0)], docs, seed=0
+    )
+    assert shown(kept)[1:] == ["[0]日本語です。Été à Ōsaka.[0]\n\nNext.", "[0]one"]
 
 
 # scores

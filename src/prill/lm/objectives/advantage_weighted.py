@@ -34,7 +34,7 @@ from prill.lm.objectives.rewards import (
 if TYPE_CHECKING:
     import torch
 
-    from prill.lm.model import Packed
+    from prill.lm.packed import Packed
 
 __all__ = ["AdvantageWeighted", "values_of"]
 

@@ -22,7 +22,7 @@ from prill.lm.objectives.phased import own_parameters, placed
 if TYPE_CHECKING:
     import torch
 
-    from prill.lm.model import Packed
+    from prill.lm.packed import Packed
 
 __all__ = ["Combined"]
 

@@ -20,7 +20,7 @@ from prill.lm.objectives.objective import At, Objective, Terms
 if TYPE_CHECKING:
     import torch
 
-    from prill.lm.model import Packed
+    from prill.lm.packed import Packed
 
 __all__ = ["Phased", "own_parameters", "placed"]
 

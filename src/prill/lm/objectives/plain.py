@@ -11,7 +11,7 @@ from prill.lm.objectives.objective import At, Terms
 if TYPE_CHECKING:
     import torch
 
-    from prill.lm.model import Packed
+    from prill.lm.packed import Packed
 
 __all__ = ["Plain"]
 

@@ -12,7 +12,7 @@ from prill.errors import DataError
 if TYPE_CHECKING:
     import torch
 
-    from prill.lm.model import Packed
+    from prill.lm.packed import Packed
 
 __all__ = ["CLIP", "Normalise", "base_weights", "exponential_weights", "scores_of", "weighted_mean_one"]
 

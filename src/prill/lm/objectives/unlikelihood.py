@@ -4,7 +4,7 @@ A token whose score s is at most the threshold t is trained as always; another p
 
     a = 1 if s <= t else 0;    loss = -a log p - alpha (1 - a) log(1 - p)
 
-Source: Welleck et al. 2020, arXiv:1908.04319, section 4; Korbak et al. 2023, arXiv:2302.08582, section 2,
+Source: Welleck et al. 2020, arXiv:1908.04319, section 5; Korbak et al. 2023, arXiv:2302.08582, section 2,
 and its released code. Differs: a threshold of 0 is a threshold (the code takes it for none and mixes softly,
 which `soft` asks for here); the slope of -log(1 - p) in log p stops at `STEEPEST`, reached at p = 0.999,
 because the rounding of p that it multiplies would outgrow the gradient.
@@ -24,7 +24,7 @@ from prill.lm.objectives.rewards import scores_of
 if TYPE_CHECKING:
     import torch
 
-    from prill.lm.model import Packed
+    from prill.lm.packed import Packed
 
 __all__ = ["STEEPEST", "Unlikelihood"]
 

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from prill.errors import RecipeError
 from prill.lm.data import TokenStream
-from prill.lm.samples.subset import aligned
+from prill.lm.samples.subset import aligned, take_documents
 from prill.lm.samples.transform import Documents, SampleTransform
 
 __all__ = ["columns_needed", "make_samples", "tags_added"]
@@ -54,9 +55,19 @@ def make_samples(transforms: Sequence[SampleTransform], documents: Documents, *,
             )
         stream = replace(here.stream, origins=None)
         made = transform(replace(here, stream=stream), seed=seed)
+        ends = _ends_of(made, here)
         if made.origins is not None:
             origins = made.origins if origins is None else origins[made.origins]
             here = aligned(here, np.asarray(made.origins, np.int64))
-        ends = here.ends if made.tokens is here.stream.tokens else None
         here = replace(here, stream=made, ends=ends, vocab_size=here.vocab_size + transform.n_added)
     return replace(here.stream, origins=origins)
+
+
+def _ends_of(made: TokenStream, before: Documents) -> NDArray[np.int64] | None:
+    """Where the tokens of the samples end, if they are the documents' own, all or some of them whole."""
+    if before.ends is None or made.tokens is before.stream.tokens:
+        return before.ends
+    if made.origins is None:
+        return None
+    taken = take_documents(before, np.asarray(made.origins, np.int64))
+    return taken.ends if np.array_equal(taken.stream.tokens, made.tokens) else None

@@ -3,7 +3,7 @@
 The second stream is drawn by the hash of the text, so exact copies stay on one side and what the last
 stretch trains on is fresh. Both go to a feed in phases; optimiser, schedule and step count go on.
 
-Source: Gao et al. 2025, arXiv:2501.01956, section 2.2 (the last tenth without metadata). Differs: none.
+Source: Gao et al. 2025, arXiv:2501.01956 (the last tenth without metadata). Differs: none.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
 The line is read, not trained on; the first token of the text is predicted from it. A model so trained needs
 a last stretch of plain documents (`prill.lm.samples.cooldown`), or it comes to depend on the line.
 
-Source: Gao et al. 2025, arXiv:2501.01956, sections 2.1 and 4; its code for the alternatives. Differs: hosts
+Source: Gao et al. 2025, arXiv:2501.01956; its released code for the alternatives. Differs: hosts
 are in lower case and lose user and port. What becomes of a document that crosses the end of a row is the
 feed's matter: the plain one lets it go on in the next row without its line, `prill.lm.feed.whole` throws the
 rest away (`row_end`, as the reference), `pieces` here gives each piece its line.

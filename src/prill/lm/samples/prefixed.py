@@ -3,8 +3,8 @@
 A conditioned model is evaluated both ways. The loss counts the same tokens with and without the prefix, so
 the two differ by what the prefix tells.
 
-Source: Gao et al. 2025, arXiv:2501.01956, section 3.3 (conditional inference); Korbak et al. 2023,
-arXiv:2302.08582, section 3 (generation after the tag of good text).
+Source: Gao et al. 2025, arXiv:2501.01956 (conditional inference); Korbak et al. 2023, arXiv:2302.08582
+(generation after the tag of good text).
 Differs: tags keep their share of probability; they are not banned and what is left not scaled up.
 """
 

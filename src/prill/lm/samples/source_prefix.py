@@ -3,9 +3,9 @@
 A model told the source need not guess it, and can be asked for one source's kind of text. A share of
 documents goes without its prefix, so that the model also works unprompted.
 
-Source: Keskar et al. 2019, arXiv:1909.05858, section 3 (control codes at the start of a sequence, one a
-domain); Korbak et al. 2023, arXiv:2302.08582, section 2 (a share without). Differs: the prefix is not
-trained on unless `weight` says so; control codes were.
+Source: Keskar et al. 2019, arXiv:1909.05858 (control codes at the start of a sequence, one a domain); the
+released code of Korbak et al. 2023, arXiv:2302.08582, for a share without. Differs: the prefix is not trained
+on unless `weight` says so; control codes were.
 """
 
 from __future__ import annotations
