@@ -27,9 +27,10 @@ def merged(parts: Sequence[Part]) -> Rows:
         return parts[0][1]
     count = sum(len(where) for where, _ in parts)
 
-    def placed(name: str, dtype: Any, blank: float) -> NDArray[Any]:
-        width = parts[0][1].inputs.shape[1:]
-        whole: NDArray[Any] = np.full((count, *width), blank, dtype)
+    def placed(name: str, dtype: Any = np.int64) -> NDArray[Any]:
+        shape = (count, *parts[0][1].inputs.shape[1:])
+        is_whole = all(getattr(rows, name) is not None for _, rows in parts)
+        whole: NDArray[Any] = np.empty(shape, dtype) if is_whole else np.full(shape, BLANK[name], dtype)
         for where, rows in parts:
             values = getattr(rows, name)
             if values is not None:
@@ -37,13 +38,13 @@ def merged(parts: Sequence[Part]) -> Rows:
         return whole
 
     return Rows(
-        inputs=placed("inputs", np.int64, 0),
-        targets=placed("targets", np.int64, 0),
-        positions=placed("positions", np.int64, 0),
-        segments=placed("segments", np.int64, 0),
+        inputs=placed("inputs"),
+        targets=placed("targets"),
+        positions=placed("positions"),
+        segments=placed("segments"),
         soft=_soft(parts, count),
         **{
-            name: placed(name, dtype, BLANK[name])
+            name: placed(name, dtype)
             for name, dtype in CHANNELS.items()
             if any(getattr(rows, name) is not None for _, rows in parts)
         },
