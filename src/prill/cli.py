@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -37,6 +37,8 @@ Workers = Annotated[
     int | None, typer.Option("--workers", "-j", min=1, help="Workers; all cores when not given.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")]
+ScoreDetail = Literal["documents", "tokens", "moments"]
+ScorePrecision = Literal["auto", "fp32", "bf16"]
 Accept = Annotated[
     bool,
     typer.Option(
@@ -177,6 +179,72 @@ def report(
         _finish_preparation(rewrite_corpus_report(run_folder))
     else:
         _finish(rewrite_report(run_folder))
+
+
+@app.command()
+def score(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A folder with a model: one of ours, or of transformers.")
+    ],
+    corpus: Annotated[
+        list[str], typer.Argument(metavar="CORPUS...", help="Files, folders, globs or URLs of documents.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the scores.")] = Path("scored"),
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="tokenizer.json of the model, if it is not in its folder.")
+    ] = None,
+    detail: Annotated[
+        ScoreDetail,
+        typer.Option(
+            help="Store numbers a document; also log-probabilities a token; also moments and ranks."
+        ),
+    ] = "documents",
+    max_len: Annotated[
+        int | None, typer.Option(min=1, help="Longest window in tokens; the model's context, up to a row.")
+    ] = None,
+    context: Annotated[
+        int, typer.Option(min=1, help="Tokens that every window after a document's first reads before.")
+    ] = 1,
+    row_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a packed row.")] = 4096,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Score only so many first tokens of a document.")
+    ] = None,
+    precision: Annotated[ScorePrecision, typer.Option(help="Of matrix products.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    text_field: Annotated[str, typer.Option(help="Field of the documents that holds the text.")] = "text",
+    quarantine: Annotated[
+        bool, typer.Option("--quarantine", help="Give bad records no loss and go on, instead of stopping.")
+    ] = False,
+    workers: Workers = None,
+    quiet: Quiet = False,
+    accept_changes: Accept = False,
+) -> None:
+    """Score every document of a corpus under a language model; run it again after any stop and it goes on."""
+    from prill.corpus.spec import CorpusSpec
+    from prill.pipeline.scoring import score_corpus
+
+    spec = CorpusSpec(
+        paths=corpus,
+        fields={} if text_field == "text" else {"text": text_field},
+        on_bad="quarantine" if quarantine else "stop",
+    )
+    done = score_corpus(
+        model,
+        spec,
+        output=output,
+        tokenizer=tokenizer,
+        detail=detail,
+        max_len=max_len,
+        context=context,
+        row_tokens=row_tokens,
+        max_tokens=max_tokens,
+        precision=precision,
+        device=device,
+        n_workers=workers,
+        is_quiet=quiet,
+        accept_changes=accept_changes,
+    )
+    typer.echo(done.summary)
 
 
 @app.command()

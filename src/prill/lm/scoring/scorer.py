@@ -14,12 +14,9 @@ import numpy as np
 import torch
 
 from prill.errors import InternalError
-from prill.lm.attention import segment_attention
 from prill.lm.data import Rows
-from prill.lm.head import gather
-from prill.lm.layers import gated, rms_norm, split_heads
-from prill.lm.model import StackedLlama, rotary_tables
-from prill.lm.parameters import views
+from prill.lm.model import StackedLlama
+from prill.lm.scoring.stacked import StackedScorer
 from prill.lm.scoring.token_values import Head, TokenValues, token_values
 
 if TYPE_CHECKING:
@@ -27,7 +24,7 @@ if TYPE_CHECKING:
     from prill.lm.learner import Learner
     from prill.lm.scoring.rows import ScoringRow
 
-__all__ = ["BaseScorer", "LearnerScorer", "StackedScorer", "TokenScorer", "context_of", "scorer_of"]
+__all__ = ["BaseScorer", "LearnerScorer", "TokenScorer", "context_of", "scorer_of"]
 
 UNKNOWN_CONTEXT = 2048  # tokens, for classes without a limit of their own
 
@@ -70,60 +67,6 @@ class TokenScorer(Protocol):
             is_whole: moments and ranks too.
         """
         ...
-
-
-class StackedScorer:
-    """Proxies of one shape; weights are cast once, when this is made."""
-
-    row_tokens = None
-    opening_id = None
-    gives_moments = True
-
-    def __init__(self, model: StackedLlama) -> None:
-        self.shape = model.shape
-        self._device = model.flat.device
-        self._weights = views(model.flat.detach().to(model.dtype), model.shape)
-        self._cos, self._sin = rotary_tables(model.shape, dtype=model.dtype, device=self._device)
-        table = self._weights["embedding" if model.shape.tied else "head"]
-        self._heads = [Head.of(weight) for weight in table]
-
-    @property
-    def n_models(self) -> int:
-        return len(self._heads)
-
-    @property
-    def vocab_size(self) -> int:
-        return self.shape.vocab_size
-
-    @property
-    def context(self) -> int:
-        return self.shape.seq_len
-
-    @torch.inference_mode()
-    def score(self, row: ScoringRow, *, is_whole: bool) -> list[TokenValues]:
-        targets = torch.from_numpy(row.targets).to(self._device)
-        hidden = self._hidden(row)
-        return [
-            token_values(states, head, targets, is_whole=is_whole)
-            for states, head in zip(hidden, self._heads, strict=True)
-        ]
-
-    def _hidden(self, row: ScoringRow) -> torch.Tensor:
-        """Last hidden states behind the final norm, (K, N, d)."""
-        weights, eps = self._weights, self.shape.norm_eps
-        inputs = torch.from_numpy(row.inputs).to(self._device).expand(self.n_models, -1)
-        positions = torch.from_numpy(row.positions).to(self._device)
-        turn = [table[positions].expand(self.n_models, -1, -1) for table in (self._cos, self._sin)]
-        stream = gather(weights["embedding"], inputs).float()
-        for i in range(self.shape.n_layers):
-            at = f"layers.{i}."
-            mixed = torch.bmm(rms_norm(stream, weights[at + "attention_norm"], eps), weights[at + "qkv"])
-            mixed = mixed.view(self.n_models, row.n_tokens, 3, self.shape.n_heads, -1)
-            seen = segment_attention(*split_heads(mixed, turn[0], turn[1]), row.segments)
-            stream += torch.bmm(seen.view(self.n_models, row.n_tokens, -1), weights[at + "out"])
-            inner = torch.bmm(rms_norm(stream, weights[at + "ffn_norm"], eps), weights[at + "gate_up"])
-            stream += torch.bmm(gated(inner), weights[at + "down"])
-        return rms_norm(stream, weights["final_norm"], eps)
 
 
 class BaseScorer:
@@ -196,6 +139,10 @@ def scorer_of(learner: Learner) -> TokenScorer:
     Raises:
         InternalError: nothing is known of its vocabulary.
     """
+    from prill.lm.nested.learner import NestedLearner
+
+    if isinstance(learner, NestedLearner):
+        return StackedScorer(learner.extract(learner.shape))
     if isinstance(learner, StackedLlama):
         return StackedScorer(learner)
     skeleton = getattr(learner, "skeleton", None)

@@ -205,7 +205,7 @@ def _check_ids(docs: Sequence[NDArray[Any]], vocab_size: int, place: Callable[[i
 
 
 def _check_finite(flush: Flush, place: Callable[[int], str]) -> None:
-    for name, values in flush.values.items():
+    for values in flush.values.values():
         if not np.isfinite(values).all():
             k, token = np.argwhere(~np.isfinite(values))[0]
             document = int(np.searchsorted(flush.starts, token, side="right")) - 1

@@ -58,14 +58,34 @@ class Head:
         longest = torch.linalg.vector_norm(weight, dim=1, dtype=torch.float32).amax()
         return cls(weight=weight, longest=longest, scale=scale, cap=cap)
 
-    def logits(self, states: torch.Tensor, first: int, stop: int) -> torch.Tensor:
-        """Logits of some entries, fp32, (n, stop - first), for scaled states (n, d)."""
-        found = torch.mm(states, self.weight[first:stop].t()).float()
-        return self.bent(found)
+    def logits(self, states: torch.Tensor, part: slice, space: _Space | None = None) -> torch.Tensor:
+        """Logits of some entries, fp32, (n, v), for scaled states (n, d); in `space`, where it is given."""
+        matrix = self.weight[part].t()
+        if space is None:
+            return self.bent(torch.mm(states, matrix).float())
+        here = space.products[: len(states), : matrix.shape[1]]
+        torch.mm(states, matrix, out=here)
+        if space.logits is None:
+            return self.bent(here)
+        return self.bent(space.logits[: len(states), : matrix.shape[1]].copy_(here))
 
     def bent(self, logits: torch.Tensor) -> torch.Tensor:
         """The cap put on logits, in place."""
         return logits if self.cap is None else logits.div_(self.cap).tanh_().mul_(self.cap)
+
+
+class _Space(NamedTuple):
+    """Memory of one tile: products in the compute type, and in fp32 where that is another."""
+
+    products: torch.Tensor
+    logits: torch.Tensor | None
+
+    @classmethod
+    def of(cls, tile: _Tile, like: torch.Tensor) -> _Space:
+        """Memory for tiles of products of this type, on its device."""
+        size = (min(tile.tokens, len(like)), tile.entries)
+        is_fp32 = like.dtype == torch.float32
+        return cls(like.new_empty(size), None if is_fp32 else like.new_empty(size, dtype=torch.float32))
 
 
 class TokenValues(NamedTuple):
@@ -100,10 +120,10 @@ def token_values(hidden: torch.Tensor, head: Head, targets: torch.Tensor, *, is_
         parts = [_whole(states[part], head, targets[part]) for part in _parts(len(states), size)]
         return TokenValues(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
     found = torch.empty(len(states), dtype=torch.float32, device=hidden.device)
+    space = _Space.of(tile, states)
     for part in _parts(len(states), tile.tokens):
-        found[part] = _answers(states[part], head, targets[part]).sub_(
-            _log_sum_exp(states[part], head, tile.entries)
-        )
+        answers = _answers(states[part], head, targets[part])
+        found[part] = answers.sub_(_log_sum_exp(states[part], head, space))
     return TokenValues(found)
 
 
@@ -113,18 +133,18 @@ def _answers(states: torch.Tensor, head: Head, targets: torch.Tensor) -> torch.T
     return head.bent(own.mul_(states).sum(1))
 
 
-def _log_sum_exp(states: torch.Tensor, head: Head, entries: int) -> torch.Tensor:
+def _log_sum_exp(states: torch.Tensor, head: Head, space: _Space) -> torch.Tensor:
     """log of the sum over the vocabulary of exp(logit), fp32, (n,)."""
-    n_entries = len(head.weight)
+    parts = list(_parts(len(head.weight), space.products.shape[1]))
     norms = torch.linalg.vector_norm(states, dim=1, dtype=torch.float32)
     total = torch.zeros_like(norms)
     if bool(norms.amax() * head.longest <= SAFE_LOGIT):
-        for first in range(0, n_entries, entries):
-            total += head.logits(states, first, first + entries).exp_().sum(1)
+        for part in parts:
+            total += head.logits(states, part, space).exp_().sum(1)
         return total.log_()
     top = torch.full_like(norms, -torch.inf)
-    for first in range(0, n_entries, entries):
-        logits = head.logits(states, first, first + entries)
+    for part in parts:
+        logits = head.logits(states, part, space)
         higher = torch.maximum(top, logits.amax(1))
         total = total * (top - higher).exp_() + logits.sub_(higher[:, None]).exp_().sum(1)
         top = higher
@@ -133,7 +153,7 @@ def _log_sum_exp(states: torch.Tensor, head: Head, entries: int) -> torch.Tensor
 
 def _whole(states: torch.Tensor, head: Head, targets: torch.Tensor) -> TokenValues:
     """From all logits of a few tokens."""
-    logits = head.logits(states, 0, len(head.weight))
+    logits = head.logits(states, slice(None))
     own = logits.gather(1, targets[:, None])
     rank = (logits > own).sum(1).float()
     logs = torch.log_softmax(logits, dim=1)
@@ -143,6 +163,6 @@ def _whole(states: torch.Tensor, head: Head, targets: torch.Tensor) -> TokenValu
     return TokenValues(logs.gather(1, targets[:, None])[:, 0], mean, variance, rank)
 
 
-def _parts(n_tokens: int, size: int) -> Iterator[slice]:
-    for start in range(0, n_tokens, size):
-        yield slice(start, min(n_tokens, start + size))
+def _parts(n: int, size: int) -> Iterator[slice]:
+    for start in range(0, n, size):
+        yield slice(start, min(n, start + size))
