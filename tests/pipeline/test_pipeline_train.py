@@ -99,7 +99,8 @@ def test_models_open_in_transformers_and_reach_the_told_loss(trained: Trained) -
     model = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     ids = torch.tensor([[tokenizer.eos_token_id, *tokenizer("def f(x):\n    return x\n")["input_ids"]]])
-    loss = float(model(ids, labels=ids).loss)
+    with torch.no_grad():
+        loss = float(model(ids, labels=ids).loss)
     assert loss < np.log(400)  # better than guessing
 
 

@@ -148,6 +148,7 @@ class _Training:
             for name, walk in self.walks.items()
         }
         feeds = self._feeds(streams, settings)
+        feeds.feed(0)  # a source that is too small is told here, before any training
         trained = self._train(streams, settings, feeds)
         return publish(
             self.walk,
