@@ -37,6 +37,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], meta: Mapping
     with atomic_path(path) as temporary:
         try:
             save_file(kept, temporary, metadata=header)
+            _order_header(temporary)
         except SafetensorError as error:
             raise ResourceError(
                 f"the file could not be written: {error}",
@@ -108,6 +109,18 @@ def require_finite(name: str, tensor: torch.Tensor, path: Path) -> None:
             where=str(path),
             hint="the model was saved after it had diverged, or the file is damaged",
         )
+
+
+def _order_header(path: Path) -> None:
+    """Sort the metadata, whose order the library leaves to chance: equal content must be equal bytes."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        ordered = {"__metadata__": dict(sorted(header.pop("__metadata__").items())), **header}
+        text = json.dumps(ordered, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def _digest(tensors: Mapping[str, torch.Tensor], text: str) -> str:

@@ -17,26 +17,24 @@ Source: Zou et al. 2024, ICLR, algorithm 1 and released GPT-2 example (alpha 0.5
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prill.errors import RecipeError
-from prill.lm.data import Rows
-from prill.lm.feed.feed import Feed
+from prill.lm.efficiency.stored_stack import Later, StoredStack
 from prill.lm.plan import Run, RunResult, StepInfo, TrainSettings
 from prill.lm.schedules.spec import ConstantSpec, ScheduleSpec, WsdSpec
 from prill.lm.score import EvalSet
-from prill.lm.shape import Shape, flops_per_token
+from prill.lm.shape import flops_per_token
 from prill.lm.steplaw import advise
+from prill.run.fingerprint import safe_name
 
 if TYPE_CHECKING:
-    import torch
-
     from prill.lm.efficiency.levels import Levels
-    from prill.lm.model import StackedLlama
+    from prill.lm.learner import Start
 
-__all__ = ["CycleResult", "Later", "Stage", "StoredStack", "VCycle", "v_cycle"]
+__all__ = ["CycleResult", "Stage", "VCycle", "v_cycle"]
 
 WHERE = "multi-level training"
 
@@ -119,115 +117,6 @@ class CycleResult:
         return self.stages[-1]
 
 
-@dataclass(frozen=True, kw_only=True)
-class StoredStack:
-    """K different models of one shape from K folders; a `Start`. Model k is the one in `folders[k]`."""
-
-    folders: tuple[Path, ...]
-
-    @property
-    def shape(self) -> Shape:
-        """Of the models.
-
-        Raises:
-            DataError: a folder holds no model; RecipeError: the shapes differ.
-        """
-        from prill.lm.checkpoint import read_shape
-
-        shapes = [read_shape(folder) for folder in self.folders]
-        if len(set(shapes)) != 1:
-            raise RecipeError("a stack needs models of one shape, found several", where=str(self.folders[0]))
-        return shapes[0]
-
-    @property
-    def vocab_size(self) -> int:
-        """Ids must be below it."""
-        return self.shape.vocab_size
-
-    @property
-    def context(self) -> int:
-        """The longest row, tokens."""
-        return self.shape.seq_len
-
-    @property
-    def flops_per_token(self) -> int:
-        """Of training, forward and backward, in rows of full length."""
-        return flops_per_token(self.shape)
-
-    @property
-    def n_params(self) -> int:
-        """Parameters of one model without embedding and head."""
-        return self.shape.n_params
-
-    def width(self) -> int:
-        """Width of the hidden states."""
-        return self.shape.d_model
-
-    def learner(
-        self, seeds: Sequence[int], *, n_extra: int, dtype: torch.dtype, device: torch.device
-    ) -> StackedLlama:
-        """The models, with `n_extra` trailing columns of zeros; seeds only say how many are wanted.
-
-        Raises:
-            RecipeError: not as many seeds as folders.
-        """
-        import torch
-
-        from prill.lm.checkpoint import load_model
-        from prill.lm.model import StackedLlama
-
-        if len(seeds) != len(self.folders):
-            raise RecipeError(
-                f"a stored stack of {len(self.folders)} models needs as many runs, found {len(seeds)}",
-                where=WHERE,
-            )
-        flat = torch.cat([load_model(folder)[0].flat for folder in self.folders])
-        extra = torch.zeros(len(seeds), n_extra)
-        return StackedLlama(self.shape, torch.cat([flat, extra], 1).to(device), dtype=dtype)
-
-    def as_record(self) -> dict[str, Any]:
-        """Shape and hashes of the weights."""
-        from prill.lm.bases.folder import folder_digest
-
-        files = [folder_digest(folder, config="model.json") for folder in self.folders]
-        return {"start": "stored stack", "shape": asdict(self.shape), "files": files}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Later:
-    """A feed from one of its base rows on; a `Feed`."""
-
-    feed: Feed
-    skipped: int
-
-    @property
-    def name(self) -> str:
-        """Named in errors."""
-        return self.feed.name
-
-    @property
-    def n_tokens(self) -> int:
-        """Of one pass over everything."""
-        return self.feed.n_tokens
-
-    @property
-    def highest_id(self) -> int:
-        """The largest token id that a row may hold."""
-        return self.feed.highest_id
-
-    def rows(self, first: int, count: int) -> Rows:
-        """Base rows, counted from the first that is left."""
-        return self.feed.rows(first + self.skipped, count)
-
-    def documents(self, first: int, count: int) -> list[str]:
-        """What these base rows hold."""
-        return self.feed.documents(first + self.skipped, count)
-
-    def digest(self) -> str:
-        """Hash of everything that decides the rows."""
-        return f"{self.feed.digest()}+{self.skipped}"
-
-
 def v_cycle(
     runs: Sequence[Run],
     settings: TrainSettings,
@@ -254,11 +143,12 @@ def v_cycle(
     from prill.lm.train import train
 
     found: list[tuple[RunResult, ...]] = []
+    trained: list[list[Path]] = []
     flops: list[int] = []
     n_rows = 0
     places = [folder / name for name in ("0-large", "1-small", "2-large")]
-    for number, (stage, place) in enumerate(zip(cycle.stages, places, strict=True)):
-        start = Fresh(shape=cycle.levels.large) if number == 0 else _mapped(cycle, places, number, len(runs))
+    for stage, place in zip(cycle.stages, places, strict=True):
+        start: Start = _mapped(cycle, places, trained) if trained else Fresh(shape=cycle.levels.large)
         here = _settings(settings, stage, start)
         fed = [replace(run, feed=Later(feed=run.feed, skipped=n_rows), peak_rate=None) for run in runs]
         done = train(
@@ -270,6 +160,12 @@ def v_cycle(
             on_step=on_step,
         )
         found.append(tuple(done))
+        trained.append(
+            [
+                place / "trained" / f"{safe_name(result.label)}-{result.branches[-1].n_tokens}"
+                for result in done
+            ]
+        )
         flops.append(here.flops)
         n_rows += here.n_rows
     tokens = sum(results[0].branches[-1].n_tokens for results in found)
@@ -278,7 +174,7 @@ def v_cycle(
     )
 
 
-def _settings(settings: TrainSettings, stage: Stage, start: Any) -> TrainSettings:
+def _settings(settings: TrainSettings, stage: Stage, start: Start) -> TrainSettings:
     peak = stage.peak_rate
     if peak is None:
         peak = advise(start.n_params, stage.n_tokens, settings.batches.row_tokens).peak_rate
@@ -287,29 +183,20 @@ def _settings(settings: TrainSettings, stage: Stage, start: Any) -> TrainSetting
     )
 
 
-def _mapped(cycle: VCycle, places: Sequence[Path], number: int, n_runs: int) -> StoredStack:
-    """Write the models a stage starts from, one a run, and open them."""
+def _mapped(cycle: VCycle, places: Sequence[Path], trained: Sequence[Sequence[Path]]) -> StoredStack:
+    """Write the models a stage starts from, one a run, and open them; `trained` are the stages' so far."""
     from prill.lm.checkpoint import load_model, save_model
     from prill.lm.efficiency.levels import coalesced, decoalesced, interpolated
     from prill.lm.model import StackedLlama
 
-    levels = cycle.levels
-    folders = []
-    for k in range(n_runs):
-        flat = load_model(_trained(places[0], k))[0].flat
-        shape = levels.small if number == 1 else levels.large
-        if number == 1:
-            flat = coalesced(flat, levels)
+    levels, folders = cycle.levels, []
+    for k, warm in enumerate(trained[0]):
+        flat, shape = load_model(warm)[0].flat, levels.large
+        if len(trained) == 1:
+            flat, shape = coalesced(flat, levels), levels.small
         else:
-            small = load_model(_trained(places[1], k))[0].flat
+            small = load_model(trained[1][k])[0].flat
             flat = interpolated(flat, decoalesced(small, levels), cycle.alpha)
-        target = places[number] / "start" / str(k)
-        save_model(target, StackedLlama(shape, flat), 0, {"mapped": number})
-        folders.append(target)
+        folders.append(places[len(trained)] / "start" / str(k))
+        save_model(folders[-1], StackedLlama(shape, flat), 0)
     return StoredStack(folders=tuple(folders))
-
-
-def _trained(place: Path, k: int) -> Path:
-    """The one model that a stage saved for run k."""
-    (found,) = sorted((place / "trained").glob(f"{k}-*"))
-    return found
