@@ -30,6 +30,7 @@ CHUNK_BYTES = 2 << 20  # of logits: half of them and a chunk of W fit a core's s
 ACCELERATOR_CHUNK_BYTES = 256 << 20
 SAFE_LOGIT = 60.0  # exp of it, summed over a vocabulary, is far from overflow
 SUM_GROUP = 64
+SMALLEST_FACTOR = 1e-12  # of a token's whole distribution where a teacher has a part in it
 
 
 def gather(table: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
@@ -115,7 +116,7 @@ def _group_backward(
 
     With w = exp(h W^T) and s its row sums, nll is log s - h W_t and the gradients are a (w W) / s - b W_t
     for h and w^T (a h / s) - onehot^T (b h) for W. Scaling the small factors by a / s instead of w saves
-    two passes over the logits; with a teacher, whose share goes to the logits anyway, w itself is scaled.
+    two passes over the logits. A teacher's probabilities p are taken from w first, as c s / a x p.
     Where a logit could overflow, the row's maximum is taken out first.
     """
     losses = torch.zeros(hidden.shape[0], dtype=torch.float64, device=hidden.device)
@@ -128,14 +129,11 @@ def _group_backward(
         weight, own, answer = chunk.weight, here.float(), chunk.answer
         if factors.on_target is not None:
             own, answer = own * factors.on_target, answer * factors.on_target
-        if chunk.teacher is None:
-            below[:, part] = (torch.bmm(weight, head) * factors.on_all).sub_(answer)
-            head_gradient = torch.bmm(weight.transpose(1, 2), (here * factors.on_all).to(here.dtype))
-        else:
+        if chunk.teacher is not None:
             assert factors.on_teacher is not None
-            chunk.teacher.take_from(weight.mul_(factors.on_all), factors.on_teacher)
-            below[:, part] = torch.bmm(weight, head).sub_(answer)
-            head_gradient = torch.bmm(weight.transpose(1, 2), here)
+            chunk.teacher.take_from(weight, factors.on_teacher)
+        below[:, part] = (torch.bmm(weight, head) * factors.on_all).sub_(answer)
+        head_gradient = torch.bmm(weight.transpose(1, 2), (here * factors.on_all).to(here.dtype))
         into.add_(head_gradient) if number else into.copy_(head_gradient)
         for k, ids in enumerate(wanted):
             into[k].index_add_(0, ids, own[k], alpha=-1.0)
@@ -143,7 +141,7 @@ def _group_backward(
 
 
 class _Factors(NamedTuple):
-    """What a chunk's tokens count: losses (k, n), and a / s, b and c, each (k, n, 1); None: 1."""
+    """What a chunk's tokens count: losses (k, n), and a / s, b and c s / a, each (k, n, 1)."""
 
     losses: torch.Tensor
     on_all: torch.Tensor
@@ -185,7 +183,8 @@ class _Weigher:
             slope = slope * (1 - share)
             on_all = slope + share * chunk.teacher.mass
             loss = (1 - share) * loss + share * chunk.teacher_loss
-            on_teacher = self._weighted(torch.full_like(slope, share), part)[:, :, None]
+            on_all = torch.where(on_all.abs() < SMALLEST_FACTOR, SMALLEST_FACTOR, on_all)
+            on_teacher = (share * chunk.total / on_all)[:, :, None]
         return _Factors(
             self._weighted(loss, part),
             (self._weighted(on_all, part) * inverse)[:, :, None],
@@ -223,10 +222,11 @@ class _DenseTeacher:
         self.mass = shares.sum(2, dtype=torch.float32)
 
     def dot(self, logits: torch.Tensor) -> torch.Tensor:
-        return (logits * self.shares).sum(2, dtype=torch.float32)
+        return (logits * self.shares.to(logits.dtype)).sum(2, dtype=torch.float32)
 
     def take_from(self, gradient: torch.Tensor, share: torch.Tensor) -> None:
-        gradient.sub_(self.shares * share)
+        kind = gradient.dtype  # a mixed product would be made in fp32, whole
+        gradient.addcmul_(self.shares.to(kind), share.to(kind), value=-1.0)
 
 
 class _SparseTeacher:
