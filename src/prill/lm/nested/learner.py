@@ -134,7 +134,7 @@ class NestedLearner:
         return losses
 
     def _teacher(self, told: _Told) -> Callable[[slice, slice], torch.Tensor] | None:
-        """The full models' probabilities of a chunk of tokens, fp32, (k, n, V)."""
+        """The full models' probabilities of a chunk of tokens, in the compute type, (k, n, V)."""
         if not self.nested.distilled:
             return None
         whole = parts(self.flat, self.shape, self.shape, self.widths)
@@ -142,7 +142,7 @@ class NestedLearner:
 
         def shares(models: slice, tokens: slice) -> torch.Tensor:
             hidden = told.hidden[models, tokens]
-            return torch.bmm(hidden, head[models].transpose(1, 2)).float().softmax(2)
+            return torch.bmm(hidden, head[models].transpose(1, 2)).softmax(2)
 
         return shares
 
