@@ -158,13 +158,14 @@ def test_stored_labels_of_all_tokens_equal_the_teacher_and_the_rest_pulls_nowher
     assert np.all(np.diff(few.shares) <= 0)
     remainder = 1 - few.shares.sum(-1)
     assert remainder.max() > 0.1
+    stored = model.pack(Rows(**(vars(given) | {"soft": few})))
     loss, _ = head_backward(
         torch.zeros(1, 1, 2),
         torch.zeros(1, 40, 2),
         torch.tensor([[0]]),
         torch.empty(1, 40, 2),
-        terms=SoftLabels(share=1.0).terms(torch.zeros(1, 1, 2), packed, torch.zeros(1, 0), START),
-        soft=model.pack(Rows(**(vars(given) | {"soft": few}))).soft,
+        terms=SoftLabels(share=1.0).terms(torch.zeros(1, 1, 2), stored, torch.zeros(1, 0), START),
+        soft=stored.soft,
     )
     # a uniform student pays log V for the mass that the labels hold
     assert float(loss[0]) == pytest.approx(np.log(40) * float(few.shares[0, 0, 0].sum()), rel=1e-5)
@@ -396,5 +397,7 @@ def test_settings_are_checked_and_recorded() -> None:
     wide = SelfDistillation(teacher=FrozenTeacher(model=StackedLlama.init(LARGER, [0])))
     with pytest.raises(RecipeError, match="found widths 16 and 24"):
         student.losses_and_gradient(student.pack(rows(3)), wide, START)
+    with pytest.raises(RecipeError, match="rows with stored soft labels, found neither"):
+        student.losses_and_gradient(student.pack(rows(3)), SoftLabels(), START)
     with pytest.raises(RecipeError, match="expected a teacher, found none"):
         student.losses_and_gradient(student.pack(rows(3)), SelfDistillation(), START)

@@ -88,11 +88,21 @@ class SoftLabels:
         return 0
 
     def terms(self, hidden: torch.Tensor, batch: Packed, extra: torch.Tensor, at: At) -> Terms:
-        """The teacher's share of this step; behind the switch the teacher is not asked."""
+        """The teacher's share of this step; behind the switch the teacher is not asked.
+
+        Raises:
+            RecipeError: there is no teacher, and the rows carry no soft labels.
+        """
         share, teacher = self.share_at(at.progress), self.teacher
         if not share:
             return Terms()
         if teacher is None:
+            if batch.soft is None:
+                raise RecipeError(
+                    "expected a teacher, or rows with stored soft labels, found neither",
+                    where="soft labels",
+                    hint="name the folder of a trained model as the teacher",
+                )
             return Terms(teacher_share=share)
         states = teacher.states(batch)
 
