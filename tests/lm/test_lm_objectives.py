@@ -371,10 +371,10 @@ def test_recipes_name_objectives() -> None:
     assert objective_of("plain") == Plain()
     assert objective_of({"unlikelihood": {"threshold": 0}}) == Unlikelihood(threshold=0)
     nested = objective_of(
-        {"phased": [
-            {"until": 0.9, "objective": {"combined": [{"weight": 1, "objective": "plain"}]}},
+        {"phased": {"stages": [
+            {"until": 0.9, "objective": {"combined": {"parts": [{"weight": 1, "objective": "plain"}]}}},
             {"until": 1, "objective": "plain"},
-        ]}
+        ]}}
     )  # fmt: skip
     assert json.loads(json.dumps(nested.as_record()))["settings"]["stages"][0]["until"] == 0.9
 
@@ -386,9 +386,10 @@ def test_recipes_name_objectives() -> None:
         ({"unlikelihood": {"treshold": 1}}, r"objective\.unlikelihood: unknown setting 'treshold'"),
         ({"reward_weighted": {"beta": 0}}, r"objective\.reward_weighted: beta and clip must be above 0"),
         ({"plain": {}, "unlikelihood": {}}, "expected one objective by name"),
-        ({"phased": [{"objective": "plain"}]}, "expected a list of {until, objective}"),
+        ({"phased": {"stages": [{"objective": "plain"}]}}, r"objective\.phased: expected \{stages: "),
+        ({"phased": {"stages": [{"until": "x", "objective": "plain"}]}}, "until: a number"),
         ({"advantage_weighted": {"alpha": 2}}, "0 <= alpha <= 1"),
-        ({"combined": [{"weight": -1, "objective": "plain"}]}, "finite and at least 0"),
+        ({"combined": {"parts": [{"weight": -1, "objective": "plain"}]}}, "finite and at least 0"),
     ],
 )  # fmt: skip
 def test_wrong_objectives_name_the_place(spec: Any, told: str) -> None:
@@ -396,7 +397,7 @@ def test_wrong_objectives_name_the_place(spec: Any, told: str) -> None:
         objective_of(spec)
 
 
-@pytest.mark.parametrize("name", ["plain", "unlikelihood", "reward_weighted", "advantage_weighted"])
+@pytest.mark.parametrize("name", OBJECTIVES.names)
 def test_every_setting_is_described(name: str) -> None:
     entry = OBJECTIVES.entry(name)
     assert entry.description.endswith(".")

@@ -140,12 +140,14 @@ class Catalog(Generic[T]):
 
 def _fit_types(values: dict[str, Any], known: Mapping[str, Setting], where: str) -> list[Problem]:
     """Make each value one of its setting's type, where that loses nothing; and what could not be made so."""
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
     problems = []
     for key, value in values.items():
         try:
             values[key] = TypeAdapter(known[key].annotation).validate_python(value)
+        except PydanticSchemaGenerationError:
+            continue  # a part within a part: whoever builds it looks at it
         except ValidationError as error:
             said = error.errors()[0]["msg"].removeprefix("Input ")
             problems.append(

@@ -9,13 +9,13 @@ from typing import Any
 
 from prill.errors import RecipeError, near
 from prill.lm.catalog import Catalog, Entry
+from prill.lm.objectives import registry
 from prill.lm.objectives.objective import Objective
-from prill.lm.objectives.registry import OBJECTIVES
 from prill.lm.samples.registry import SAMPLES
 
 __all__ = ["KINDS", "describe", "objective_of", "overview"]
 
-KINDS: dict[str, Catalog[Any]] = {"objectives": OBJECTIVES, "sample transforms": SAMPLES}
+KINDS: dict[str, Catalog[Any]] = {"objectives": registry.OBJECTIVES, "sample transforms": SAMPLES}
 
 
 def objective_of(
@@ -26,10 +26,7 @@ def objective_of(
     Raises:
         RecipeError: the name or a setting is unknown or refused.
     """
-    if named is None:
-        return None
-    ((name, settings),) = named.items()
-    return OBJECTIVES.build(name, settings, where=f"objective.{name}", offered=offered)
+    return None if named is None else registry.objective_of(named, offered=offered)
 
 
 def overview() -> str:

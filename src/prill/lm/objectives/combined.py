@@ -12,7 +12,7 @@ Axes: K models, N tokens.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from prill.errors import RecipeError
@@ -39,7 +39,9 @@ class Combined:
         RecipeError: there are none, or a coefficient is not a finite number of at least 0.
     """
 
-    parts: tuple[tuple[float, Objective], ...]
+    parts: tuple[tuple[float, Objective], ...] = field(
+        metadata={"description": "A list of {weight, objective}: each objective's loss counts by its weight."}
+    )
 
     def __post_init__(self) -> None:
         if not self.parts or not all(0 <= c < math.inf for c, _ in self.parts):

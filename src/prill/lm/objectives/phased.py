@@ -11,7 +11,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from prill.errors import RecipeError
@@ -27,7 +27,7 @@ __all__ = ["Phased", "own_parameters", "placed"]
 
 @dataclass(frozen=True, kw_only=True)
 class Phased:
-    """Objectives one after another.
+    """Objectives one after another, switched by progress.
 
     Args:
         stages: (until, objective) in order: the objective holds while progress is below `until`, a share of
@@ -36,7 +36,12 @@ class Phased:
         RecipeError: the shares do not rise from above 0 to 1.
     """
 
-    stages: tuple[tuple[float, Objective], ...]
+    stages: tuple[tuple[float, Objective], ...] = field(
+        metadata={
+            "description": "A list of {until, objective}: each objective holds until this share of the plan; "
+            "the last share is 1."
+        }
+    )
 
     def __post_init__(self) -> None:
         ends = [0.0, *(until for until, _ in self.stages)]

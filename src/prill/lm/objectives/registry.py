@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from prill.errors import RecipeError
+from prill.errors import RecipeError, printable
 from prill.lm.catalog import Catalog
 from prill.lm.objectives.combined import Combined
 from prill.lm.objectives.objective import Objective
@@ -20,7 +20,9 @@ OBJECTIVES: Final[Catalog[Objective]] = Catalog(
     "an objective",
     {
         "advantage_weighted": "prill.lm.objectives.advantage_weighted:AdvantageWeighted",
+        "combined": "prill.lm.objectives.combined:Combined",
         "density": "prill.lm.objectives.density:Density",
+        "phased": "prill.lm.objectives.phased:Phased",
         "plain": "prill.lm.objectives.plain:Plain",
         "reward_weighted": "prill.lm.objectives.reward_weighted:RewardWeighted",
         "self_distillation": "prill.lm.objectives.self_distillation:SelfDistillation",
@@ -29,7 +31,7 @@ OBJECTIVES: Final[Catalog[Objective]] = Catalog(
         "unlikelihood": "prill.lm.objectives.unlikelihood:Unlikelihood",
     },
 )
-"""`OBJECTIVES.entry(name)` describes an objective, `OBJECTIVES.build(name, settings)` makes it."""
+"""`OBJECTIVES.entry(name)` describes an objective; `objective_of` makes it."""
 
 
 def objective_of(
@@ -39,8 +41,9 @@ def objective_of(
 
         plain
         unlikelihood: {threshold: 0.1}
-        phased: [{until: 0.9, objective: {unlikelihood: {threshold: 0}}}, {until: 1, objective: plain}]
-        combined: [{weight: 1, objective: plain}, {weight: 0.1, objective: {...}}]
+        phased: {stages: [{until: 0.9, objective: {unlikelihood: {threshold: 0}}},
+                          {until: 1, objective: plain}]}
+        combined: {parts: [{weight: 1, objective: plain}, {weight: 0.1, objective: {...}}]}
 
     Args:
         spec: as above.
@@ -58,21 +61,33 @@ def objective_of(
         )
     ((name, settings),) = parts.items()
     if name == "phased":
-        return Phased(stages=_listed(settings, "until", f"{where}.phased", offered))
+        return Phased(stages=_listed(settings, "stages", "until", f"{where}.phased", offered))
     if name == "combined":
-        return Combined(parts=_listed(settings, "weight", f"{where}.combined", offered))
+        return Combined(parts=_listed(settings, "parts", "weight", f"{where}.combined", offered))
     return OBJECTIVES.build(name, settings or {}, where=f"{where}.{name}", offered=offered)
 
 
 def _listed(
-    items: Any, number: str, where: str, offered: Mapping[str, Any] | None
+    settings: Any, key: str, number: str, where: str, offered: Mapping[str, Any] | None
 ) -> tuple[tuple[float, Objective], ...]:
-    """Items {number, objective} as pairs."""
-    if not isinstance(items, list) or not all(
-        isinstance(item, Mapping) and set(item) == {number, "objective"} for item in items
-    ):
-        raise RecipeError(f"expected a list of {{{number}, objective}}, found {items!r}", where=where)
+    """The items {number, objective} under `key` as pairs."""
+    items = settings.get(key) if isinstance(settings, Mapping) and set(settings) == {key} else None
+    if not isinstance(items, (list, tuple)) or not all(_is_item(item, number) for item in items):
+        raise RecipeError(
+            f"expected {{{key}: [{{{number}: a number, objective: ...}}, ...]}}, "
+            f"found {printable(repr(settings))}",
+            where=where,
+        )
     return tuple(
         (float(item[number]), objective_of(item["objective"], where=f"{where}.{place}", offered=offered))
         for place, item in enumerate(items)
+    )
+
+
+def _is_item(item: Any, number: str) -> bool:
+    return (
+        isinstance(item, Mapping)
+        and set(item) == {number, "objective"}
+        and isinstance(item[number], (int, float))
+        and isinstance(item["objective"], (str, Mapping))
     )
