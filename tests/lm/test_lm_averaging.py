@@ -210,10 +210,10 @@ def test_the_mean_of_a_constant_run_does_the_work_of_a_decay(tmp_path: Path) -> 
             found.append(np.array(words))
         return found
 
-    stream = TokenStream.from_documents(documents(400), eos=0)
+    stream = TokenStream.from_documents(documents(120), eos=0)
     held = documents(20)
     evals = EvalSet(docs=held, n_bytes=np.full(20, 40), eos=0)
-    counts = tuple(range(4800, 8001, 400))
+    counts = tuple(range(2400, 4001, 160))
     plan = TrainSettings(
         start=Fresh(shape=SHAPE),
         branch_tokens=counts,
@@ -231,4 +231,5 @@ def test_the_mean_of_a_constant_run_does_the_work_of_a_decay(tmp_path: Path) -> 
     average_models(folders, decay_weights(counts), tmp_path / "mean")
     mean = float(score_documents(load_model(tmp_path / "mean")[0], evals).sum())
     singles = [float(branch.losses["held"].sum()) for branch in result.branches]
-    assert mean < min(singles) * 0.98
+    assert mean < min(singles)
+    assert mean < 0.96 * sum(singles) / len(singles)
