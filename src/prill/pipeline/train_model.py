@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -13,10 +13,11 @@ from prill.errors import PrillError, Problem, RecipeError
 from prill.lm.batches import BatchTable
 from prill.lm.objectives.objective import Objective
 from prill.lm.ramps import length_curriculum, step_law_ramp
-from prill.lm.samples.chain import tags_added
+from prill.lm.samples.chain import columns_needed, tags_added
 from prill.lm.samples.registry import SAMPLES
 from prill.lm.samples.transform import SampleTransform
 from prill.lm.schedules.span import Length
+from prill.lm.steplaw import BATCH_POWER_D
 from prill.lm.tracking.health import HealthPolicy
 from prill.pipeline.parts import objective_of
 from prill.pipeline.training import stack_size
@@ -39,6 +40,9 @@ __all__ = [
     "train_settings",
 ]
 
+
+FULL_BATCH_AT = 2 ** (0.5 / BATCH_POWER_D)
+"""A ramp along the Step Law reaches the full batch at one over this of the tokens that it is laid out for."""
 
 BASE_RATE = 0.1
 """Peak rate of a continued model over a fresh one's: a judgement, on the side of what the base knows."""
@@ -81,6 +85,14 @@ def choose_parts(recipe: TrainRecipe, *, vocab_size: int, n_row: int) -> Parts:
                 built.append(SAMPLES.build(name, settings, where=where, offered=given))
             except PrillError as error:
                 problems += error.problems
+        if recipe.length_ramp is not None and any(getattr(part, "row_tokens", None) for part in built):
+            problems.append(
+                Problem(
+                    message="samples that fill whole rows would be cut by rows that grow",
+                    where=f"sources.{source}.samples",
+                    hint="leave out `length_ramp`",
+                )
+            )
         samples[source] = tuple(built)
     if problems:
         raise RecipeError.of(problems)
@@ -94,6 +106,21 @@ def choose_parts(recipe: TrainRecipe, *, vocab_size: int, n_row: int) -> Parts:
             n_tags += tags_added(transforms)
         first_tags[source] = vocab_size + places[key]
     return Parts(samples=samples, first_tags=first_tags, n_tags=n_tags)
+
+
+def check_columns(source: str, fields: Sequence[str], parts: Parts) -> None:
+    """Whether a source's corpus has the columns that its transforms read.
+
+    Raises:
+        RecipeError: it lacks one.
+    """
+    lacking = [name for name in columns_needed(parts.samples.get(source, ())) if name not in fields]
+    if lacking:
+        raise RecipeError(
+            f"the sample transforms read the column {lacking[0]!r}, found {', '.join(fields)}",
+            where=f"sources.{source}.samples",
+            hint="say in `corpus.fields` where it is, for example `meta: scores` for a column of your own",
+        )
 
 
 def base_tokenizer_of(recipe: TrainRecipe, base: Path) -> TextTokenizer | None:
@@ -226,7 +253,9 @@ def _teacher(folder: Path, device: str) -> FrozenTeacher:
 
 def _batches(recipe: TrainRecipe, n_rows: int, n_row: int) -> BatchTable:
     over = _tokens_of(recipe, recipe.batch_ramp, n_rows * n_row)
-    rows = step_law_ramp(n_rows=n_rows, total_tokens=over) if over else ((n_rows, None),)
+    rows = (
+        step_law_ramp(n_rows=n_rows, total_tokens=round(over * FULL_BATCH_AT)) if over else ((n_rows, None),)
+    )
     over = _tokens_of(recipe, recipe.length_ramp, n_rows * n_row)
     lengths = length_curriculum(row_tokens=n_row, over_tokens=over) if over else None
     return BatchTable.merged(row_tokens=n_row, n_rows=rows, lengths=lengths)

@@ -157,7 +157,7 @@ class TrainRecipe(_Model):
         None, ge=1, le=65_536, description="Rows of a training step; null follows the Step Law."
     )
     batch_ramp: Length | None = Field(
-        None, description="Length over which the rows of a step grow from one to all; null: no ramp."
+        None, description="Length over which the rows of a step double up to all; null: no ramp."
     )
     length_ramp: Length | None = Field(
         None, description="Length over which rows grow from an eighth to full length; null: no ramp."
