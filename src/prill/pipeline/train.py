@@ -96,7 +96,12 @@ def _open(recipe: TrainRecipe, base: Path) -> dict[str, Corpus]:
     specs |= {_evaluation(name): spec for name, spec in recipe.evaluation.items()}
     attempt = Attempts()
     found = {name: attempt(partial(Corpus.open, spec, base)) for name, spec in specs.items()}
-    attempt(lambda: train_model.choose_parts(recipe, vocab_size=0, n_row=recipe.model.row_tokens or 256))
+    parts = attempt(
+        lambda: train_model.choose_parts(recipe, vocab_size=0, n_row=recipe.model.row_tokens or 256)
+    )
+    for name, corpus in found.items():
+        if parts is not None and corpus is not None:
+            attempt(partial(train_model.check_columns, name, corpus.fields, parts))
     attempt(lambda: train_model.base_tokenizer_of(recipe, base))
     if recipe.tokenizer.path is not None:
         attempt(partial(load_tokenizer, base / recipe.tokenizer.path))

@@ -26,6 +26,7 @@ from prill.features.keyed import derive_seed, keyed_uniform
 from prill.features.token_counts import TokenCounter
 from prill.lm.data import TokenStream
 from prill.lm.samples.chain import columns_needed, make_samples
+from prill.lm.samples.subset import NothingKeptError
 from prill.lm.samples.token_ends import token_ends
 from prill.lm.samples.transform import Documents, SampleTransform
 from prill.pipeline.measuring import ReadDocuments, engine_kind, measure_all
@@ -275,16 +276,23 @@ class _Packer:
         counts: dict[str, int] = {}
         for part, path in ((TRAIN, paths[0]), (REST, paths[1]), (HELD_OUT, paths[2])):
             n_docs = 0
+            empty: NothingKeptError | None = None
 
             def chunks(part: int = part) -> Iterator[PackedChunk]:
-                nonlocal n_docs
+                nonlocal n_docs, empty
                 for shard, file in enumerate(encoded):
                     table = read_columns(file)
                     table = table.filter(pc.equal(table["part"], part))
                     if table.num_rows:
-                        chunk = self._chunk(table, shard, is_plain=part != TRAIN)
+                        try:
+                            chunk = self._chunk(table, shard, is_plain=part != TRAIN)
+                        except NothingKeptError as error:
+                            empty = error
+                            continue
                         n_docs += len(chunk.lengths)
                         yield chunk
+                if empty is not None and not n_docs:
+                    raise empty
 
             n_tokens = write_packed_chunks(
                 path,
