@@ -145,7 +145,7 @@ def test_lengths_in_tokens_are_never_exceeded() -> None:
     assert Span.parse("33%").steps(10, whole_steps(1024)) == 3
 
 
-@pytest.mark.parametrize("wrong", [1.5, -1, "2 weeks", True, None, "101%", "0.5 steps"])
+@pytest.mark.parametrize("wrong", [1.5, 1.0, -1, "2 weeks", True, None, "101%", "0.5 steps"])
 def test_lengths_that_are_none_are_refused(wrong: Any) -> None:
     with pytest.raises(ValueError, match="expected"):
         Span.parse(wrong)

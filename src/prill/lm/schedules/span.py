@@ -42,6 +42,8 @@ class Span:
         """
         if isinstance(value, Span):
             return value
+        if isinstance(value, float) and value == 1:
+            raise ValueError("100% or 1 step expected, found 1.0, which could be either")
         found = None if isinstance(value, bool) else _WRITTEN.fullmatch(str(value))
         if found is None:
             raise ValueError(f"a length such as 5%, 0.05, 30 steps or 2M tokens expected, found {value!r}")
