@@ -204,7 +204,7 @@ def train_settings(recipe: TrainRecipe, base: Path, *, start: Start, n_row: int)
         branch_tokens=tuple(sorted({round(share * recipe.tokens) for share in recipe.checkpoints})),
         batches=_batches(recipe, n_rows, n_row),
         schedule=recipe.schedule,
-        objective=_objective(recipe, base, str(device)),
+        objective=_objective(recipe, base, str(device), start.vocab_size),
         peak_rate=recipe.learning_rate or _rate(recipe, advice.peak_rate),
         weight_decay=recipe.weight_decay,
         clip_norm=recipe.clip_norm,
@@ -233,10 +233,12 @@ def jobs_of(recipe: TrainRecipe, settings: TrainSettings) -> list[tuple[int, ...
     return [tuple(seeds[first : first + size]) for first in range(0, len(seeds), size)]
 
 
-def _objective(recipe: TrainRecipe, base: Path, device: str) -> Objective | None:
+def _objective(recipe: TrainRecipe, base: Path, device: str, vocab_size: int) -> Objective | None:
     offered: dict[str, Any] = {}
     if recipe.model.teacher is not None:
-        offered["teacher"] = _teacher(base / recipe.model.teacher, device)
+        teacher = _teacher(base / recipe.model.teacher, device)
+        teacher.require(vocab_size=vocab_size)
+        offered["teacher"] = teacher
     return objective_of(recipe.objective, offered)
 
 
