@@ -26,7 +26,7 @@ from prill.engine.failure import Retry
 from prill.engine.local import LocalEngine
 from prill.errors import RecipeError
 from prill.lm.scoring.columns import Detail, columns_of, infos_of
-from prill.lm.scoring.stream import MOMENTS, Flush, ScoreSettings, score_stream
+from prill.lm.scoring.stream import MOMENTS, Flush, ScoreSettings, check_windows, score_stream
 from prill.pipeline.inputs import available_cores
 from prill.pipeline.walk import Done, ShardWalk
 from prill.run.directory import RunDirectory
@@ -132,6 +132,7 @@ def score_corpus(
         row_tokens=row_tokens,
         is_whole=detail == "moments",
     )
+    check_windows(layout, opened.context)
     work = ScoreShard(
         corpus=Corpus.open(_sized(corpus, where.type)),
         model=opened,

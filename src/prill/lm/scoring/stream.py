@@ -22,11 +22,20 @@ from numpy.typing import NDArray
 
 from prill.errors import DataError, RecipeError
 from prill.lm.scoring.rows import Layout, packed_rows
+from prill.lm.scoring.windows import windows
 
 if TYPE_CHECKING:
     from prill.lm.scoring.scorer import TokenScorer
 
-__all__ = ["MOMENTS", "SCORER_VERSION", "Flush", "ScoreSettings", "layout_of", "score_stream"]
+__all__ = [
+    "MOMENTS",
+    "SCORER_VERSION",
+    "Flush",
+    "ScoreSettings",
+    "check_windows",
+    "layout_of",
+    "score_stream",
+]
 
 SCORER_VERSION = 1
 MOMENTS = ("mean_log_prob", "var_log_prob", "rank")
@@ -141,18 +150,28 @@ def score_stream(
         first += len(docs)
 
 
+def check_windows(settings: ScoreSettings, model_context: int) -> None:
+    """Whether a model with this context can read such windows.
+
+    Raises:
+        RecipeError: the window is longer than the model's context, or its own context is longer than it.
+    """
+    if settings.max_len is not None and settings.max_len > model_context:
+        raise RecipeError(
+            f"a window may have at most the {model_context} tokens of the model's context, "
+            f"found {settings.max_len}",
+            where="max_len",
+        )
+    windows(0, settings.max_len or min(model_context, settings.row_tokens), context=settings.context)
+
+
 def layout_of(scorer: TokenScorer, settings: ScoreSettings) -> Layout:
     """The rows that these settings mean for a model.
 
     Raises:
-        RecipeError: the window is longer than the model's context.
+        RecipeError: as `check_windows`.
     """
-    if settings.max_len is not None and settings.max_len > scorer.context:
-        raise RecipeError(
-            f"a window may have at most the {scorer.context} tokens of the model's context, "
-            f"found {settings.max_len}",
-            where="max_len",
-        )
+    check_windows(settings, scorer.context)
     max_len = settings.max_len or min(scorer.context, settings.row_tokens)
     row_tokens = max(settings.row_tokens // scorer.n_models, max_len)
     if scorer.row_tokens is not None:
