@@ -53,30 +53,41 @@ def test_two_processes_train_as_one_resume_and_tell_of_a_dead_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    worker_distributed.main(tmp_path, 12)
-    whole = json.loads((tmp_path / "told-1-0.json").read_text())["losses"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    worker_distributed.main(one)
+    whole = json.loads((one / "told-1-0.json").read_text())
 
-    dead = run(tmp_path / "two", 2, 12, 6)
+    dead = run(two, 2, 33)  # a row of process 1 at step 6; the last checkpoint follows the branch of step 3
     assert dead[1][0] == -9
     code, text = dead[0]
     assert code == 4
     assert "process 0 of 2 has lost another one" in text
     assert "run again: it resumes" in text
     assert "Traceback" not in text
+    assert len((two / "metrics.jsonl").read_text().splitlines()) == 7
 
-    assert [code for code, _ in run(tmp_path / "two", 2, 12)] == [0, 0]
-    told = [json.loads((tmp_path / "two" / f"told-2-{rank}.json").read_text()) for rank in (0, 1)]
-    for key in ("losses", "weights"):  # bit for bit the same in both
+    assert run(two, 2) == [(0, ""), (0, "")]
+    told = [json.loads((two / f"told-2-{rank}.json").read_text()) for rank in (0, 1)]
+    for key in ("curves", "losses"):  # the same weights in both processes, bit for bit
         assert told[0][key] == told[1][key]
-    np.testing.assert_allclose(told[0]["losses"], whole, rtol=1e-6)
+    np.testing.assert_allclose(told[0]["curves"], whole["curves"], rtol=1e-6)
+    np.testing.assert_allclose(told[0]["losses"], whole["losses"], rtol=1e-6)
     assert told[1]["disagreement"].startswith("process 1: all 2 processes must agree on the checkpoint")
+    files = sorted(
+        path.relative_to(one) for path in one.rglob("*") if path.is_file() and "told" not in path.name
+    )
+    assert len(files) >= 8
+    assert all((two / path).is_file() for path in files)
+    steps = [json.loads(line)["step"] for line in (two / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 14))
 
 
 @pytest.mark.slow
 def test_torchrun_starts_the_processes(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-         str(WORKER), str(tmp_path), "4"],
+         str(WORKER), str(tmp_path)],
         env=environment(), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

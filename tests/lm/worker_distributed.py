@@ -1,87 +1,123 @@
-"""One process of a distributed training, for `test_lm_distributed`: trains a tiny model and tells its losses.
+"""One process of a distributed training, for `test_lm_distributed`: trains a tiny stack and tells its losses.
 
-Arguments: folder, steps to do, and optionally the step at which process 1 ends itself without a word.
+Arguments: folder, and optionally the row whose reading kills process 1.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from prill.errors import DataError, PrillError
-from prill.lm.data import Rows, TokenStream, stack_rows
-from prill.lm.distributed import Counted, World, joined
+from prill.lm.batches import BatchTable
+from prill.lm.data import Rows, TokenStream
+from prill.lm.distributed import World, joined
+from prill.lm.feed.feed import Feed
 from prill.lm.feed.stream import StreamFeed
-from prill.lm.model import StackedLlama
-from prill.lm.objectives.objective import At
-from prill.lm.optimizer import AdamSettings, StackedAdamW
+from prill.lm.fresh import Fresh
+from prill.lm.plan import Run, TrainSettings
+from prill.lm.schedules.span import Span
+from prill.lm.schedules.spec import ScheduleSpec, WsdSpec
+from prill.lm.score import EvalSet
 from prill.lm.shape import Shape
-from prill.lm.tensorfile import read_tensors, write_tensors
+from prill.lm.tracking.metrics import Metrics
+from prill.lm.train import train
 
 SHAPE = Shape(vocab_size=40, d_model=16, n_layers=2, n_heads=2, d_ff=24, seq_len=16)
-N_ROWS, SAVE_EVERY = 5, 4
+EVALS = EvalSet(docs=[np.arange(1, 30)], n_bytes=np.array([29]), eos=0)
+N_ROWS, N_STEPS = 5, 12
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """A feed whose reader dies without a word at a row."""
+
+    feed: Feed
+    row: int
+
+    @property
+    def name(self) -> str:
+        return self.feed.name
+
+    @property
+    def n_tokens(self) -> int:
+        return self.feed.n_tokens
+
+    @property
+    def highest_id(self) -> int:
+        return self.feed.highest_id
+
+    def rows(self, first: int, count: int) -> Rows:
+        if first <= self.row < first + count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.feed.rows(first, count)
+
+    def documents(self, first: int, count: int) -> list[str]:
+        return self.feed.documents(first, count)
+
+    def digest(self) -> str:
+        return self.feed.digest()
 
 
 def feed(seed: int) -> StreamFeed:
+    """Documents whose tokens are trained or not, in shares that are far from equal between rows."""
     rng = np.random.default_rng(seed)
     documents = [rng.integers(1, 40, size=int(rng.integers(1, 50))) for _ in range(60)]
-    stream = TokenStream.from_documents(documents, eos=0, name=f"stream {seed}")
+    plain = TokenStream.from_documents(documents, eos=0, name=f"stream {seed}")
+    share = 0.5 + 0.45 * np.sin(np.arange(plain.n_tokens) / 20)
+    weights = np.where(rng.random(plain.n_tokens) < share, 1.5, 0.0).astype(np.float32)
+    stream = TokenStream(tokens=plain.tokens, doc_starts=plain.doc_starts, weights=weights, name=plain.name)
     return StreamFeed(stream=stream, row_tokens=16, seed=seed)
 
 
-def rows(feeds: list[StreamFeed], world: World, step: int) -> Rows:
-    """This process's rows; weights are far from equal between the rows."""
-    first, count = world.part(step * N_ROWS, N_ROWS)
-    found = stack_rows([feed.rows(first, count) for feed in feeds])
-    keep = (
-        np.random.default_rng(step).random((len(feeds), N_ROWS, 16)) < np.linspace(0.1, 1.0, N_ROWS)[:, None]
-    )
-    mine = slice(first - step * N_ROWS, first - step * N_ROWS + count)
-    return dataclasses.replace(found, weights=np.where(keep[:, mine], 1.5, 0.0).astype(np.float32))
-
-
-def main(folder: Path, n_steps: int, dies_at: int = -1) -> None:
+def main(folder: Path, deadly_row: int = -1) -> None:
     torch.set_num_threads(1)
+    settings = TrainSettings(
+        start=Fresh(shape=SHAPE),
+        batches=BatchTable.constant(N_ROWS, 16),
+        branch_tokens=(4 * N_ROWS * 16, N_STEPS * N_ROWS * 16),
+        schedule=ScheduleSpec(wsd=WsdSpec(warmup=Span(2, "steps"))),
+        precision="fp32",
+        device="cpu",
+        n_curve_points=N_STEPS,
+    )
     with joined(torch.device("cpu")) as world:
-        model = StackedLlama.init(SHAPE, [1, 2])
-        moments = [torch.zeros_like(model.flat) for _ in range(2)]
-        start, losses, path = 0, [], folder / "state.safetensors"
-        if path.exists():
-            tensors, meta = read_tensors(path)
-            start, losses = meta["step"], meta["losses"]
-            for buffer, name in zip((model.flat, *moments), "abc", strict=True):
-                buffer.copy_(tensors[name])
-        world.agree("the checkpoint", json.dumps([start, losses]))
-        adam = StackedAdamW(
-            AdamSettings(), n_decayed=model.n_decayed, first=moments[0], second=moments[1], n_steps=start
+        kills = deadly_row >= 0 and world.rank == 1
+        runs = [
+            Run(label=f"arm/{seed}", seed=seed, feed=Deadly(feed(seed), deadly_row) if kills else feed(seed))
+            for seed in (1, 2)
+        ]
+        results = train(
+            runs,
+            settings,
+            eval_sets={"e": EVALS},
+            checkpoint_dir=folder,
+            models_dir=folder / "models",
+            metrics=Metrics(folder=folder),
+            world=world,
         )
-        feeds = [feed(1), feed(2)]
-        for step in range(start, n_steps):
-            if step == dies_at and world.rank == 1:
-                os.kill(os.getpid(), signal.SIGKILL)
-            counted = Counted(None)
-            batch = model.pack(rows(feeds, world, step))
-            found: Any = model.losses_and_gradient(batch, counted, At(step=step, progress=step / n_steps))
-            loss, gradient = world.reduce(*found, counted.counts)
-            adam.step(model.flat, gradient, [1e-2, 1e-2])
-            losses.append(loss.tolist())
-            if world.is_main and (step + 1) % SAVE_EVERY == 0:
-                buffers = dict(zip("abc", (model.flat, *moments), strict=True))
-                write_tensors(path, buffers, {"step": step + 1, "losses": losses})
-        told = {"losses": losses, "weights": float(model.flat.double().sum()), "disagreement": ""}
-        try:
-            world.agree("the checkpoint", f"seen by {world.rank}")
-        except DataError as error:
-            told["disagreement"] = str(error).split("\n")[0]
+        told = {
+            "curves": [[point.loss_nats for point in result.curve] for result in results],
+            "losses": [branch.losses["e"].tolist() for result in results for branch in result.branches],
+            "disagreement": disagreement(world),
+        }
         (folder / f"told-{world.size}-{world.rank}.json").write_text(json.dumps(told))
+
+
+def disagreement(world: World) -> str:
+    """What a process is told whose checkpoint is not that of the others."""
+    try:
+        world.agree("the checkpoint", f"seen by {world.rank}")
+    except DataError as error:
+        return str(error).split("\n")[0]
+    return ""
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from prill.lm._progress import identity_of, read_progress, write_progress
 from prill.lm.backend import compute_dtype, resolve_device, resolve_precision
 from prill.lm.batches import shorten
 from prill.lm.data import Rows, stack_rows
+from prill.lm.distributed import Counted, World
 from prill.lm.feed.prefetch import Prefetch
 from prill.lm.learner import Learner
 from prill.lm.memory import memory_errors
@@ -66,18 +67,25 @@ class Loop:
         models_dir: Path | None,
         metrics: Metrics | None,
         on_step: Callable[[StepInfo], None] | None,
+        world: World | None = None,
     ) -> None:
         self.runs = runs
         self.settings = settings
         self.eval_sets = eval_sets
-        self.models_dir = models_dir
-        self.on_step = on_step
+        self.world = world or World()
+        self.models_dir = models_dir if self.world.is_main else None
+        self.on_step = on_step if self.world.is_main else None
+        for phase in settings.batches.phases:
+            self.world.part(0, phase.n_rows)
         self.file = checkpoint_dir / "training.safetensors" if checkpoint_dir else None
-        self.device = resolve_device(settings.device)
+        self.device = self.world.device(resolve_device(settings.device))
         self.precision: Literal["fp32", "bf16"] = resolve_precision(settings.precision, self.device)
         self.peaks = [run.peak_rate or settings.peak_rate for run in runs]
         self.identity = identity_of(runs, settings, eval_sets, self.precision) if self.file else {}
         self.progress, self.note = read_progress(self.file, self.identity)
+        if not self.world.is_main:
+            self.file = metrics = None
+        self.world.agree("the checkpoint", f"{self.progress.segment}/{self.progress.step}")
         self.resumed_from = self._done() or None
         self.saved_at = time.monotonic()
         self.watch = (metrics or Metrics()).observation(runs, settings, resumed_step=self.resumed_from)
@@ -123,8 +131,12 @@ class Loop:
         step = progress.step
         at = At(step=step, progress=self._done() / settings.n_steps)
         _, n_rows, row_tokens = rows.inputs.shape
+        counted = Counted(settings.objective) if self.world.size > 1 else None
         with memory_errors(path.model, n_rows=n_rows, row_tokens=row_tokens):
-            losses, gradient = path.model.losses_and_gradient(path.model.pack(rows), settings.objective, at)
+            batch, objective = path.model.pack(rows), counted or settings.objective
+            losses, gradient = path.model.losses_and_gradient(batch, objective, at)
+        if counted is not None:
+            losses, gradient = self.world.reduce(losses, gradient, counted.counts)
         norms = torch.linalg.vector_norm(gradient, dim=1)
         progress.step = step + 1
         report = StepReport(
@@ -152,13 +164,15 @@ class Loop:
     def _suspects(self, path: _Path, rows: Rows, step: int, k: int) -> Suspects:
         """What model k's batch holds, and which of its rows have the highest loss."""
         part = self.settings.batches.at(step)
+        first, count = self.world.part(part.first_row, part.n_rows)
         losses = path.model.token_losses(path.model.pack(rows))[k].cpu().numpy()
-        return suspects(self.runs[k].feed, part.first_row, part.n_rows, losses)
+        return suspects(self.runs[k].feed, first, count, losses)
 
     def _rows(self, step: int) -> Rows:
-        """The rows of all models at a step."""
+        """The rows of all models at a step that this process reads."""
         part = self.settings.batches.at(step)
-        rows = [run.feed.rows(part.first_row, part.n_rows) for run in self.runs]
+        first, count = self.world.part(part.first_row, part.n_rows)
+        rows = [run.feed.rows(first, count) for run in self.runs]
         return stack_rows([shorten(r, part.row_tokens) for r in rows])
 
     def _record(self, losses: list[float], norms: list[float], segment: Segment, share: float) -> None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prill.errors import Problem, RecipeError
 from prill.lm.backend import require_torch
@@ -37,6 +38,9 @@ from prill.lm.plan import (
 )
 from prill.lm.score import EvalSet
 from prill.lm.tracking.metrics import Metrics
+
+if TYPE_CHECKING:
+    from prill.lm.distributed import World
 
 __all__ = [
     "BranchResult",
@@ -61,6 +65,7 @@ def train(
     models_dir: Path | None = None,
     metrics: Metrics | None = None,
     on_step: Callable[[StepInfo], None] | None = None,
+    world: World | None = None,
 ) -> list[RunResult]:
     """Train every run through the whole plan.
 
@@ -73,6 +78,8 @@ def train(
         models_dir: where to keep each evaluated model, in `<label>-<tokens>/`.
         metrics: where metrics and incidents go; None: nowhere.
         on_step: told after every step.
+        world: the processes that train together (`prill.lm.distributed.joined`); None: this one alone. Only
+            the main one writes files and is told.
     Returns:
         One result a run, in order.
     Raises:
@@ -94,6 +101,7 @@ def train(
         models_dir=models_dir,
         metrics=metrics,
         on_step=on_step,
+        world=world,
     ).finish()
 
 
