@@ -132,8 +132,8 @@ def _group_backward(
         if chunk.teacher is not None:
             assert factors.on_teacher is not None
             chunk.teacher.take_from(weight, factors.on_teacher)
-        below[:, part] = (torch.bmm(weight, head) * factors.on_all).sub_(answer)
-        head_gradient = torch.bmm(weight.transpose(1, 2), (here * factors.on_all).to(here.dtype))
+        below[:, part] = (_product(weight, head) * factors.on_all).sub_(answer)
+        head_gradient = _product(weight.transpose(1, 2), (here * factors.on_all).to(here.dtype))
         into.add_(head_gradient) if number else into.copy_(head_gradient)
         for k, ids in enumerate(wanted):
             into[k].index_add_(0, ids, own[k], alpha=-1.0)
@@ -263,7 +263,7 @@ class _Chunk:
         longest: torch.Tensor,
         teacher: _Teacher | None = None,
     ) -> None:
-        logits = torch.bmm(hidden, head.transpose(1, 2))
+        logits = _product(hidden, head.transpose(1, 2))
         if teacher is not None:
             expected = teacher.dot(logits)  # before the logits are overwritten
         self.weight, shift = _exponentials(logits, hidden, longest)
@@ -274,6 +274,13 @@ class _Chunk:
         self.teacher = teacher
         if teacher is not None:
             self.teacher_loss = teacher.mass * log_total - expected
+
+
+def _product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """left @ right for each model; a single one without the copies that a batch of one can cost."""
+    if left.shape[0] == 1:
+        return torch.mm(left[0], right[0])[None]
+    return torch.bmm(left, right)
 
 
 def _groups(hidden: torch.Tensor) -> list[slice]:

@@ -3,7 +3,8 @@
 At proxy size a step is bound by passes over memory, not by arithmetic, and the general backward of these
 small formulas makes about twice the passes that are needed. Each function here does the least: sums become
 products with a vector of ones (which the matrix unit does at memory speed), results are written straight
-into the layout the next product wants, and nothing is concatenated.
+into the layout the next product wants, and nothing is concatenated. On a CPU most of them are compiled
+(`prill.lm._fused`): one pass over memory each.
 
 Axes: K models, B rows, T tokens a row, N = B T, d width, H heads, e head width, f feed-forward width.
 All of them are tested against autograd of the plain formula.
@@ -16,21 +17,52 @@ from typing import Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-__all__ = ["attend", "density", "gated", "rms_norm", "split_heads"]
+from prill.lm._fused import FusedAddNorm, FusedAttention, FusedGated, fuses
+from prill.lm.packed import Packed
+
+__all__ = ["add_norm", "attend", "attention", "density", "gated", "rms_norm", "split_heads"]
 
 DENSE_ATTENTION_UP_TO = 256
 
 
+def add_norm(
+    stream: torch.Tensor, delta: torch.Tensor | None, gain: torch.Tensor, eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """x = stream + delta, (K, N, d) fp32, and x / sqrt(mean x^2 + eps) * g for g (K, d), in the type of g."""
+    if stream.dtype == torch.float32 and fuses(stream, gain):
+        found: tuple[torch.Tensor, torch.Tensor] = FusedAddNorm.apply(stream, delta, gain, eps)  # type: ignore[no-untyped-call]
+        return found
+    stream = stream if delta is None else stream + delta
+    normed: torch.Tensor = _RmsNorm.apply(stream, gain, eps)  # type: ignore[no-untyped-call]
+    return stream, normed
+
+
 def rms_norm(stream: torch.Tensor, gain: torch.Tensor, eps: float) -> torch.Tensor:
     """x / sqrt(mean x^2 + eps) * g for x (K, N, d) fp32 and g (K, d), in the type of g."""
-    found: torch.Tensor = _RmsNorm.apply(stream, gain, eps)  # type: ignore[no-untyped-call]
-    return found
+    return add_norm(stream, None, gain, eps)[1]
 
 
 def gated(gate_up: torch.Tensor) -> torch.Tensor:
     """silu(gate) * up for (K, N, 2 f) -> (K, N, f)."""
-    found: torch.Tensor = _Gated.apply(gate_up)  # type: ignore[no-untyped-call]
+    kind = FusedGated if fuses(gate_up) else _Gated
+    found: torch.Tensor = kind.apply(gate_up)  # type: ignore[no-untyped-call]
     return found
+
+
+def attention(mixed: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor], batch: Packed) -> torch.Tensor:
+    """Rotated causal attention within documents, (K B, T, H e), from the joint projection (K B, T, 3, H, e).
+
+    Args:
+        turn: cos and sin of each token's angles, fp32, (K B, T, e / 2).
+        batch: says who may see whom.
+    """
+    cos, sin = turn
+    if fuses(mixed) and batch.span is not None and mixed.shape[1] <= DENSE_ATTENTION_UP_TO:
+        found: torch.Tensor = FusedAttention.apply(mixed, cos, sin, *batch.span)  # type: ignore[no-untyped-call]
+        return found
+    heads = split_heads(mixed, cos.to(mixed.dtype), sin.to(mixed.dtype))
+    seen = attend(*heads, batch.mask)
+    return seen.transpose(1, 2).reshape(*mixed.shape[:2], -1)
 
 
 def split_heads(

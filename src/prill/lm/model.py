@@ -22,7 +22,7 @@ import torch
 
 from prill.lm.data import Rows
 from prill.lm.head import gather, head_backward, head_losses, terms_of
-from prill.lm.layers import attend, density, gated, rms_norm, split_heads
+from prill.lm.layers import add_norm, attention, density, gated
 from prill.lm.packed import Packed, pack
 from prill.lm.parameters import init_flat, n_decayed, views
 from prill.lm.shape import Shape
@@ -34,6 +34,8 @@ __all__ = ["Packed", "StackedLlama", "rotary_tables"]
 
 Weights = dict[str, torch.Tensor]
 
+NEAR_VALUES = 1 << 22  # activations of a block, over the models that are taken at a time
+
 
 class StackedLlama:
     """K models of one shape with fp32 weights `flat`, (K, P + E), computing in `dtype`; a `Learner`."""
@@ -42,7 +44,7 @@ class StackedLlama:
         self.shape = shape
         self.flat = flat
         self.dtype = dtype
-        self._cos, self._sin = rotary_tables(shape, dtype=dtype, device=flat.device)
+        self._cos, self._sin = rotary_tables(shape, dtype=torch.float32, device=flat.device)
 
     @classmethod
     def init(
@@ -87,12 +89,34 @@ class StackedLlama:
 
         The loss is what is minimised (`prill.lm.objectives.objective`); without an objective it is the mean
         cross-entropy over the tokens whose weight is not 0, 0 where there is none.
+
+        Without an objective a CPU takes a few models at a time, as many as keep their activations near.
         """
         weights = self._weights()
         gradient = torch.empty_like(self.flat)
+        losses = torch.empty(self.n_models, dtype=torch.float64, device=self.flat.device)
+        size = self.n_models if objective is not None else self._at_a_time(batch)
+        for first in range(0, self.n_models, size):
+            k = slice(first, first + size)
+            here = {name: weight[k] for name, weight in weights.items()}
+            losses[k] = self._backward(here, batch.models(k), gradient[k], self.extra[k], objective, at)
+        return losses, gradient
+
+    def _backward(
+        self,
+        weights: Weights,
+        batch: Packed,
+        gradient: torch.Tensor,
+        extra: torch.Tensor,
+        objective: Objective | None,
+        at: At | None,
+    ) -> torch.Tensor:
+        """Losses of the models that `weights` are of; fills in their gradient."""
         into = views(gradient, self.shape)
         blocks = {
-            name: w.requires_grad_() for name, w in weights.items() if name.startswith(("layers", "final"))
+            name: w.detach().requires_grad_()
+            for name, w in weights.items()
+            if name.startswith(("layers", "final"))
         }
         stream = gather(weights["embedding"], batch.inputs).float().requires_grad_()
         active: list[torch.Tensor] = []
@@ -101,7 +125,7 @@ class StackedLlama:
         if not self.shape.tied:
             into["embedding"].zero_()
         below = hidden.detach()
-        terms = terms_of(objective, below, batch, self.extra, at)
+        terms = terms_of(objective, below, batch, extra, at)
         losses, above = head_backward(
             below, weights[head], batch.targets, into[head], terms=terms, soft=batch.soft
         )
@@ -120,7 +144,14 @@ class StackedLlama:
             into["embedding"][k].index_add_(0, batch.inputs[k], part.float())
         own = gradient[:, self.shape.n_total :]
         own.zero_() if terms.extra_gradient is None else own.copy_(terms.extra_gradient)
-        return losses, gradient
+        return losses
+
+    def _at_a_time(self, batch: Packed) -> int:
+        """Models whose forward and backward pass run as one."""
+        if self.flat.device.type != "cpu":
+            return self.n_models
+        n_values = batch.inputs.shape[1] * (2 * self.shape.d_ff + 6 * self.shape.d_model)
+        return max(1, min(self.n_models, NEAR_VALUES // n_values))
 
     def save(self, folder: Path, k: int, meta: Mapping[str, Any]) -> list[Path]:
         """Write model k, without the objective's parameters; returns the files."""
@@ -150,7 +181,7 @@ class StackedLlama:
 
     @torch.no_grad()
     def states(self, batch: Packed) -> torch.Tensor:
-        """Last hidden states behind the final norm, (K, N, d), in the compute type; only they are computed."""
+        """Last hidden states behind the final norm, (K, N, d), in the compute type, and nothing else."""
         weights = self._weights()
         return self._blocks(weights, gather(weights["embedding"], batch.inputs).float(), batch)
 
@@ -160,8 +191,15 @@ class StackedLlama:
         return views(self.flat.detach(), self.shape)[name].to(self.dtype)
 
     def _weights(self) -> Weights:
-        """One cast of all weights to the compute type, then views of it."""
-        return views(self.flat.detach().to(self.dtype), self.shape)
+        """All weights in the compute type."""
+        flat = self.flat.detach()
+        if flat.device.type != "cpu":
+            return views(flat.to(self.dtype), self.shape)
+        # a batched product on a CPU copies operands whose models do not lie side by side, at every call
+        return {
+            name: w.to(self.dtype) if name in ("embedding", "head") else w.to(self.dtype).contiguous()
+            for name, w in views(flat, self.shape).items()
+        }
 
     def _blocks(
         self, weights: Weights, stream: torch.Tensor, batch: Packed, active: list[torch.Tensor] | None = None
@@ -171,29 +209,32 @@ class StackedLlama:
         The feed-forward activations of each block, (K, N, f), are appended to `active`.
         """
         turn = self._cos[batch.positions], self._sin[batch.positions]
+        eps = self.shape.norm_eps
+        stream, normed = add_norm(stream, None, weights["layers.0.attention_norm"], eps)
         for i in range(self.shape.n_layers):
-            here = {
-                name.rpartition(".")[2]: w for name, w in weights.items() if name.startswith(f"layers.{i}.")
-            }
-            stream = stream + self._attention(here, stream, batch, turn)
-            inner = gated(torch.bmm(self._norm(stream, here["ffn_norm"]), here["gate_up"]))
+            block = f"layers.{i}."
+            seen = self._attention(normed, weights[block + "qkv"], batch, turn)
+            update = torch.bmm(seen, weights[block + "out"])
+            stream, normed = add_norm(stream, update, weights[block + "ffn_norm"], eps)
+            inner = gated(torch.bmm(normed, weights[block + "gate_up"]))
             if active is not None:
                 active.append(inner)
-            stream = stream + torch.bmm(inner, here["down"])
-        return self._norm(stream, weights["final_norm"])
+            update = torch.bmm(inner, weights[block + "down"])
+            following = f"layers.{i + 1}.attention_norm" if i + 1 < self.shape.n_layers else "final_norm"
+            stream, normed = add_norm(stream, update, weights[following], eps)
+        return normed
 
     def _attention(
-        self, here: Weights, stream: torch.Tensor, batch: Packed, turn: tuple[torch.Tensor, torch.Tensor]
+        self,
+        normed: torch.Tensor,
+        qkv: torch.Tensor,
+        batch: Packed,
+        turn: tuple[torch.Tensor, torch.Tensor],
     ) -> torch.Tensor:
-        n_models, n_tokens, width = stream.shape
+        n_models, n_tokens, width = normed.shape
         n_heads, head_dim = self.shape.n_heads, self.shape.head_dim
-        mixed = torch.bmm(self._norm(stream, here["attention_norm"]), here["qkv"])
-        heads = mixed.view(n_models * batch.n_rows, batch.length, 3, n_heads, head_dim)
-        seen = attend(*split_heads(heads, *turn), batch.mask)
-        return torch.bmm(seen.transpose(1, 2).reshape(n_models, n_tokens, width), here["out"])
-
-    def _norm(self, stream: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
-        return rms_norm(stream, gain, self.shape.norm_eps)
+        mixed = torch.bmm(normed, qkv).view(n_models * batch.n_rows, batch.length, 3, n_heads, head_dim)
+        return attention(mixed, turn, batch).view(n_models, n_tokens, width)
 
 
 def rotary_tables(

@@ -5,6 +5,8 @@ Axes: K models, B rows, T tokens a row, N = B T, k labels a token.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from prill.lm.data import Rows
+from prill.lm.data import Ints, Rows
 
-__all__ = ["Packed", "SoftLabels", "attention_mask", "pack"]
+__all__ = ["Packed", "SoftLabels", "Span", "attention_mask", "pack", "span_of"]
 
 
 class SoftLabels(NamedTuple):
@@ -22,6 +24,13 @@ class SoftLabels(NamedTuple):
 
     ids: torch.Tensor
     shares: torch.Tensor
+
+
+class Span(NamedTuple):
+    """The first and the last place of its row that each token sees, int64, both (K B, T)."""
+
+    first: torch.Tensor
+    last: torch.Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +41,10 @@ class Packed:
         inputs, targets: token ids, (K, N) int64.
         segments: equal where attention is allowed, (K B, T) int64.
         positions: place of each token in its document, (K B, T) int64.
-        mask: 0 where attention is allowed, else -inf, (K B, 1, T, T) in the compute type.
+        dtype: the compute type, which the mask gets.
         n_rows: B.
+        span: what each token sees where that is all between two places; None: see `mask`.
+        visible: tokens that their whole segment sees, bool, (K B, T); None: none.
         weights: weight of each target's loss, fp32, (K, N); None: all 1.
         scores: what the objective reads of each target, fp32, (K, N); None: nothing.
         soft: a teacher's distribution for each target; None: none.
@@ -43,8 +54,10 @@ class Packed:
     targets: torch.Tensor
     segments: torch.Tensor
     positions: torch.Tensor
-    mask: torch.Tensor
+    dtype: torch.dtype
     n_rows: int
+    span: Span | None = None
+    visible: torch.Tensor | None = None
     weights: torch.Tensor | None = None
     scores: torch.Tensor | None = None
     soft: SoftLabels | None = None
@@ -59,19 +72,41 @@ class Packed:
         """T."""
         return int(self.segments.shape[1])
 
+    @functools.cached_property
+    def mask(self) -> torch.Tensor:
+        """0 where attention is allowed, else -inf, (K B, 1, T, T), made when first asked for."""
+        return attention_mask(self.segments, self.visible, self.dtype)
 
-def pack(rows: Rows, *, dtype: torch.dtype, device: torch.device, has_mask: bool = True) -> Packed:
-    """Rows of shape (K, B, T) on the device; `dtype` is the compute type, which the mask gets.
+    def models(self, chosen: slice) -> Packed:
+        """The rows of some of the models."""
+        start, stop, _ = chosen.indices(self.n_models)
+        rows = slice(start * self.n_rows, stop * self.n_rows)
 
-    `has_mask`: False leaves the mask empty, for models that read the division into documents elsewhere.
-    """
+        def cut(tensor: torch.Tensor | None, part: slice) -> torch.Tensor | None:
+            return None if tensor is None else tensor[part]
+
+        return dataclasses.replace(
+            self,
+            inputs=self.inputs[chosen],
+            targets=self.targets[chosen],
+            segments=self.segments[rows],
+            positions=self.positions[rows],
+            span=None if self.span is None else Span(*(x[rows] for x in self.span)),
+            visible=cut(self.visible, rows),
+            weights=cut(self.weights, chosen),
+            scores=cut(self.scores, chosen),
+            soft=None if self.soft is None else SoftLabels(*(x[chosen] for x in self.soft)),
+        )
+
+
+def pack(rows: Rows, *, dtype: torch.dtype, device: torch.device) -> Packed:
+    """Rows of shape (K, B, T) on the device; `dtype` is the compute type, which the mask gets."""
     n_models, n_rows, length = rows.inputs.shape
 
     def moved(values: NDArray[Any], *shape: int) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(device).view(*shape)
 
-    segments = moved(rows.segments, -1, length)
-    visible = None if rows.visible is None else moved(rows.visible, -1, length)
+    span = span_of(rows) if device.type == "cpu" else None
     soft = None
     if rows.soft is not None:
         n_labels = rows.soft.ids.shape[-1]
@@ -79,14 +114,40 @@ def pack(rows: Rows, *, dtype: torch.dtype, device: torch.device, has_mask: bool
     return Packed(
         inputs=moved(rows.inputs, n_models, -1),
         targets=moved(rows.targets, n_models, -1),
-        segments=segments,
+        segments=moved(rows.segments, -1, length),
         positions=moved(rows.positions, -1, length),
-        mask=attention_mask(segments, visible, dtype) if has_mask else torch.empty(0, device=device),
+        dtype=dtype,
         n_rows=n_rows,
+        span=None if span is None else Span(*(moved(x, -1, length) for x in span)),
+        visible=None if rows.visible is None else moved(rows.visible, -1, length),
         weights=None if rows.weights is None else moved(rows.weights, n_models, -1),
         scores=None if rows.scores is None else moved(rows.scores, n_models, -1),
         soft=soft,
     )
+
+
+def span_of(rows: Rows) -> tuple[Ints, Ints] | None:
+    """The first and the last place that each token sees, (K B, T); None where it sees no one stretch.
+
+    That needs every segment to be one stretch of its row, and its visible tokens to open it.
+    """
+    segments = rows.segments.reshape(-1, rows.segments.shape[-1])
+    n_rows, length = segments.shape
+    opens = np.ones(segments.shape, np.bool_)
+    opens[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    if np.any((segments[:, 1:] < segments[:, :-1]) & (segments[:, 1:] >= 0)):
+        return None  # a segment may come back later
+    number = np.cumsum(opens.reshape(-1)) - 1
+    starts = np.flatnonzero(opens)
+    first = (starts % length)[number].reshape(n_rows, length)
+    last = np.tile(np.arange(length), (n_rows, 1))
+    if rows.visible is not None:
+        visible = rows.visible.reshape(n_rows, length)
+        if np.any(visible[:, 1:] & ~visible[:, :-1] & ~opens[:, 1:]):
+            return None
+        seen = np.add.reduceat(visible.reshape(-1).astype(np.int64), starts)
+        last = np.maximum(last, first + seen[number].reshape(n_rows, length) - 1)
+    return first, last
 
 
 def attention_mask(segments: torch.Tensor, visible: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:

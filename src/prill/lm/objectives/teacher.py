@@ -93,7 +93,7 @@ class FrozenTeacher:
             RecipeError: there are several teachers, but not one a student.
         """
         n_students, n_tokens = batch.inputs.shape
-        batch = dataclasses.replace(batch, mask=batch.mask.to(self.head.dtype))
+        batch = dataclasses.replace(batch, dtype=self.head.dtype)
         if self.model.n_models == n_students:
             return self.model.states(batch)
         if self.model.n_models != 1:
