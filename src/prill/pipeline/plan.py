@@ -15,7 +15,7 @@ from prill.pipeline.estimates import duration, probe
 from prill.pipeline.inputs import available_cores, check_inputs
 from prill.pipeline.plan_prepare import plan_preparation
 from prill.pipeline.trials import arm_name, control_tokens
-from prill.recipe import PrepareRecipe, Recipe, load_any_recipe
+from prill.recipe import PrepareRecipe, Recipe, TrainRecipe, load_any_recipe
 from prill.recipe.model import CONTROL, TrialSpec
 from prill.study.arms import Arm
 from prill.study.plan import StudyPlan, plan_trials
@@ -61,6 +61,10 @@ def plan_recipe(path: Path, *, n_workers: int | None) -> str:
         corpus = Corpus.open(recipe.corpus, base)
         lines = plan_preparation(recipe.prepare, corpus, base, n_workers=workers)
         return "\n".join([f"recipe     {recipe.name}", *lines])
+    if isinstance(recipe, TrainRecipe):
+        from prill.pipeline.plan_train import plan_training
+
+        return "\n".join([f"recipe     {recipe.name}", *plan_training(recipe, base, n_workers=workers)])
     corpus, targets = check_inputs(recipe, base)
     preparing = (
         plan_preparation(recipe.prepare, corpus, base, n_workers=workers)

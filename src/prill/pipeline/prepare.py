@@ -24,7 +24,7 @@ from prill.pipeline.rewriting import rewrite_prepared
 from prill.pipeline.texts import with_texts
 from prill.pipeline.walk import Done, ShardWalk
 from prill.prepare.spec import groupings, measures
-from prill.recipe import PrepareRecipe, Recipe, load_any_recipe
+from prill.recipe import PrepareRecipe, Recipe, TrainRecipe, load_any_recipe
 from prill.report.corpus_render import write_corpus_report
 from prill.report.corpus_terminal import plain_corpus_summary
 from prill.run.atomic import atomic_write
@@ -72,7 +72,7 @@ def prepare_recipe(
     Raises:
         PrillError: the recipe or an input is wrong; tells all problems before the first step.
     """
-    recipe = load_any_recipe(path)
+    recipe = _preparation(path)
     folder = output or Path(os.path.normpath(path.resolve().parent / recipe.output))
     with stop_on_signals(), choose_progress(is_quiet=is_quiet) as progress:
         work = Work(recipe_path=path.resolve(), n_workers=n_workers, progress=progress, accept=accept_changes)
@@ -103,12 +103,23 @@ def rewrite_corpus_report(run_folder: Path) -> Prepared:
         )
     (run_folder / "report.html").unlink(missing_ok=True)
     recipe_path = recall_place(run_folder)
-    recipe = load_any_recipe(recipe_path)
+    recipe = _preparation(recipe_path)
     with stop_on_signals(), choose_progress(is_quiet=True) as progress:
         work = Work(recipe_path=recipe_path, n_workers=None, progress=progress, accept=False)
         return prepare_into(
             run_folder, recipe if isinstance(recipe, PrepareRecipe) else of_study(recipe), work
         )
+
+
+def _preparation(path: Path) -> Recipe | PrepareRecipe:
+    recipe = load_any_recipe(path)
+    if isinstance(recipe, TrainRecipe):
+        raise RecipeError(
+            "the recipe of a preparation expected, found one of a training",
+            where=str(path),
+            hint="`prill train` trains; a preparation has `corpus` and `prepare`",
+        )
+    return recipe
 
 
 @dataclass(frozen=True, kw_only=True)

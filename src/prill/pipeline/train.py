@@ -46,7 +46,7 @@ from prill.run.signals import stop_on_signals
 if TYPE_CHECKING:
     from prill.lm.plan import TrainSettings
 
-__all__ = ["train_recipe"]
+__all__ = ["open_inputs", "train_recipe"]
 
 TRAIN_VERSION = 1
 RATE_SAMPLE = 400_000
@@ -69,7 +69,7 @@ def train_recipe(
     base = path.resolve().parent
     folder = output or Path(os.path.normpath(base / recipe.output))
     with stop_on_signals(), choose_progress(is_quiet=is_quiet) as progress:
-        corpora = _open(recipe, base)
+        corpora = open_inputs(recipe, base)
         with RunDirectory.open(
             folder, recipe.model_dump(mode="json", exclude={"output"}), accept_changes
         ) as run:
@@ -87,7 +87,7 @@ def train_recipe(
             return _Training(recipe=recipe, base=base, walks=walks, path=path).finish()
 
 
-def _open(recipe: TrainRecipe, base: Path) -> dict[str, Corpus]:
+def open_inputs(recipe: TrainRecipe, base: Path) -> dict[str, Corpus]:
     """Every corpus of the recipe, those to measure on under `evaluation: name`."""
     from prill.lm.backend import require_torch
 

@@ -26,6 +26,7 @@ __all__ = [
 M = TypeVar("M", bound=BaseModel)
 
 _STUDY_KEYS = {"budget", "arms", "trials"}  # a recipe with any of them is one of a whole study
+_TRAINING_KEYS = {"sources", "model"}
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -47,14 +48,16 @@ def load_train_recipe(path: Path) -> TrainRecipe:
     return _parse(_read(path), TrainRecipe, name=str(path), expected=expected)
 
 
-def load_any_recipe(path: Path) -> Recipe | PrepareRecipe:
-    """The recipe in a YAML file: of a whole study, or of a preparation alone.
+def load_any_recipe(path: Path) -> Recipe | PrepareRecipe | TrainRecipe:
+    """The recipe in a YAML file: of a whole study, of a preparation alone, or of a training.
 
     Raises:
         RecipeError: the file cannot be read, or is no valid recipe; tells all problems.
     """
     text = _read(path)
     content = read_yaml(text, name=str(path)).value
+    if isinstance(content, dict) and _TRAINING_KEYS & content.keys():
+        return load_train_recipe(path)
     is_study = isinstance(content, dict) and bool(_STUDY_KEYS & content.keys())
     return parse_recipe(text, name=str(path)) if is_study else parse_preparation(text, name=str(path))
 
