@@ -46,7 +46,7 @@ class Division:
     n_asked: int = 0
 
 
-def division_of(batch: Packed, *, has_visible: bool) -> Division:
+def division_of(batch: Packed) -> Division:
     """The division of one model's rows; a segment ends where its row does."""
     ids = batch.segments
     opens = torch.ones_like(ids, dtype=torch.bool)
@@ -55,7 +55,7 @@ def division_of(batch: Packed, *, has_visible: bool) -> Division:
     ends = torch.cat([starts[1:], starts.new_tensor([ids.numel()])])
     return Division(
         segments=Segments((ends - starts).tolist()),
-        mask=batch.mask if has_visible else None,
+        mask=batch.mask if batch.visible is not None and bool(batch.visible.any()) else None,
         n_rows=batch.n_rows,
     )
 

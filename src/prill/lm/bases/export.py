@@ -24,7 +24,7 @@ from prill.lm.bases.loading import load_base, quiet
 from prill.lm.bases.skeleton import Skeleton
 from prill.run.atomic import TEMPORARY_PREFIX, atomic_write, machine_errors, sync_folder
 
-__all__ = ["merge_adapters", "read_adapters", "save_adapters", "save_base"]
+__all__ = ["merge_adapters", "read_adapters", "save_adapters", "save_base", "write_model"]
 
 META = "prill.json"
 ADAPTERS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -45,39 +45,38 @@ def save_base(
     Raises:
         ResourceError: the disk is full or not writable.
     """
-    trained = {slot.name: slot.of(flat) for slot in skeleton.flat.slots}
     model = skeleton.model
-    if skeleton.flat.dtype != torch.float32 and len(trained) < sum(1 for _ in model.parameters()):
+    trained = {slot.name: slot.of(flat) for slot in skeleton.flat.slots}
+    known = dict(model.named_parameters())
+    if skeleton.flat.dtype != torch.float32 and len(trained) < len(known):
         source = load_base(skeleton.folder, trust_remote_code=skeleton.trust_remote_code)
-        known = list(source.named_parameters())
-    else:
-        known = list(model.named_parameters())
-    state = {name: trained.get(name, parameter.data).detach() for name, parameter in known}
-    for name, buffer in model.state_dict().items():
-        if name not in state and name not in _tied_names(model):
-            state[name] = buffer
-    return _write(model, state, skeleton.folder, folder, meta, shard=shard)
+        known = dict(source.named_parameters())
+    state = {name: trained.get(name, parameter.data) for name, parameter in known.items()}
+    return write_model(model, state, skeleton.folder, folder, meta, shard=shard)
 
 
 def save_adapters(
-    skeleton: Skeleton, flat: torch.Tensor, folder: Path, meta: Mapping[str, Any]
+    wrapped: Any, trained: Mapping[str, torch.Tensor], source: Path, folder: Path, meta: Mapping[str, Any]
 ) -> list[Path]:
-    """Write the adapters alone, as peft reads them; returns the files.
+    """Write adapters alone, as peft reads them; returns the files.
 
+    Args:
+        wrapped: peft's wrapper.
+        trained: the adapters by the names of the model inside it.
+        source: folder of the base, which the adapters name.
+        folder: made if absent.
+        meta: kept in `prill.json`.
     Raises:
         ResourceError: the disk is full or not writable.
     """
-    state = {slot.name: slot.of(flat).detach().cpu().clone() for slot in skeleton.flat.slots}
-    names = {name: f"base_model.model.{name}" for name in state}
+    state = {f"base_model.model.{name}": value.detach().cpu().clone() for name, value in trained.items()}
 
     def fill(temporary: Path) -> None:
-        skeleton.wrapped.save_pretrained(
-            temporary, state_dict={names[name]: value for name, value in state.items()}
-        )
+        wrapped.save_pretrained(temporary, state_dict=state)
         (temporary / "README.md").unlink(missing_ok=True)
-        config = read_json(temporary / ADAPTER_CONFIG) | {"base_model_name_or_path": str(skeleton.folder)}
+        config = read_json(temporary / ADAPTER_CONFIG) | {"base_model_name_or_path": str(source)}
         _write_json(temporary / ADAPTER_CONFIG, config)
-        _write_meta(temporary, meta)
+        _write_json(temporary / META, meta)
 
     return _moved(folder, fill, last=ADAPTER_CONFIG)
 
@@ -97,9 +96,9 @@ def merge_adapters(
     """
     wrapped, source = read_adapters(adapters, base=base, trust_remote_code=trust_remote_code)
     model = wrapped.merge_and_unload()
-    state = {name: p.detach() for name, p in model.state_dict().items() if name not in _tied_names(model)}
+    state = {name: parameter.data for name, parameter in model.named_parameters()}
     meta = read_json(adapters / META) if (adapters / META).is_file() else {}
-    return _write(model, state, source, folder, meta, shard=SHARD)
+    return write_model(model, state, source, folder, meta)
 
 
 def read_adapters(
@@ -131,17 +130,27 @@ def read_adapters(
     return wrapped.eval(), source
 
 
-def _write(
+def write_model(
     model: Any,
     state: Mapping[str, torch.Tensor],
     source: Path,
     folder: Path,
     meta: Mapping[str, Any],
     *,
-    shard: str,
+    shard: str = SHARD,
 ) -> list[Path]:
-    """The library writes names, shards and configuration as it would read them."""
-    whole = {name: value.cpu().clone() for name, value in state.items()}  # views of one buffer would be kept
+    """Write tensors as a model of this class; the library writes names, shards and configuration.
+
+    Args:
+        model: says what to write; its own weights are not read.
+        state: parameters by name, without those that repeat others; buffers are the model's.
+        source: folder whose tokenizer goes along.
+        folder, meta, shard: as in `save_base`.
+    """
+    buffers = {name: value for name, value in model.state_dict().items() if name not in _parameters(model)}
+    state = {**state, **buffers}
+    # values of their own: the library would keep views of one buffer together
+    whole = {name: value.detach().cpu().clone() for name, value in state.items()}
 
     def fill(temporary: Path) -> None:
         with quiet():
@@ -151,7 +160,7 @@ def _write(
         for name in (*TOKENIZER_FILES, "generation_config.json"):
             if (source / name).is_file():
                 shutil.copyfile(source / name, temporary / name)
-        _write_meta(temporary, meta)
+        _write_json(temporary / META, meta)
 
     return _moved(folder, fill, last="config.json")
 
@@ -177,17 +186,10 @@ def _moved(folder: Path, fill: Any, *, last: str) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _write_meta(temporary: Path, meta: Mapping[str, Any]) -> None:
-    _write_json(temporary / META, meta)
-
-
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:
     atomic_write(file, json.dumps(dict(content), indent=2, sort_keys=True).encode() + b"\n")
 
 
-def _tied_names(model: Any) -> set[str]:
-    """State names that repeat a parameter stored under another name."""
-    own = {name for name, _ in model.named_parameters()}
-    named = {id(p): name for name, p in model.named_parameters()}
-    every = dict(model.named_parameters(remove_duplicate=False))
-    return {name for name, p in every.items() if name not in own and id(p) in named}
+def _parameters(model: Any) -> set[str]:
+    """Every name of every parameter, also those that repeat another."""
+    return {name for name, _ in model.named_parameters(remove_duplicate=False)}

@@ -1,9 +1,7 @@
 """One `transformers` model behind the training loop's contract.
 
 The row of documents goes through the model's body once, by autograd, with attention kept within documents;
-the head and the loss are `prill.lm.head`'s, so all logits never exist. Dropout is off. A document opens with
-the token that the model was trained to open one with (`<s>`, `<bos>`), where its tokenizer says so, in the
-place where the feed has end-of-text.
+the head and the loss are `prill.lm.head`'s, so all logits never exist. Dropout is off.
 
 Axes: K = 1 model, B rows, T tokens a row, N = B T, d width, V vocabulary, P parameters, E extra.
 """
@@ -11,33 +9,23 @@ Axes: K = 1 model, B rows, T tokens a row, N = B T, d width, V vocabulary, P par
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from prill.errors import DataError, RecipeError
-from prill.lm.bases.attention import Division, division_of
+from prill.errors import RecipeError
+from prill.lm.bases.rows import divided_rows, division_for
 from prill.lm.bases.skeleton import Skeleton
 from prill.lm.head import terms_of
 from prill.lm.layers import density
-from prill.lm.packed import Packed, pack
 
 if TYPE_CHECKING:
     from prill.lm.data import Rows
     from prill.lm.objectives.objective import At, Objective, Terms
+    from prill.lm.packed import Packed
 
 __all__ = ["HfLearner"]
-
-LONGEST_MASK = 4096  # tokens; the mask is only for a teacher that needs one
-
-
-@dataclass(frozen=True, kw_only=True)
-class DividedRows(Packed):
-    """Packed rows with their division into documents, which needs no mask."""
-
-    division: Division
 
 
 class HfLearner:
@@ -73,16 +61,13 @@ class HfLearner:
 
     def pack(self, rows: Rows) -> Packed:
         """Rows of shape (1, B, T) on the device."""
-        has_visible = rows.visible is not None and bool(rows.visible.any())
-        has_mask = has_visible or rows.inputs.shape[-1] <= LONGEST_MASK
-        packed = pack(rows, dtype=self.dtype, device=self.flat.device, has_mask=has_mask)
-        inputs = packed.inputs
-        opening, eos = self.skeleton.opening_id, self.skeleton.eos_id
-        if opening is not None and eos is not None:
-            opens = (packed.positions.view(1, -1) == 0) & (inputs == eos)
-            inputs = torch.where(opens, opening, inputs)
-        known = {field.name: getattr(packed, field.name) for field in fields(Packed)} | {"inputs": inputs}
-        return DividedRows(**known, division=division_of(packed, has_visible=has_visible))
+        return divided_rows(
+            rows,
+            dtype=self.dtype,
+            device=self.flat.device,
+            opening_id=self.skeleton.opening_id,
+            eos_id=self.skeleton.eos_id,
+        )
 
     def losses_and_gradient(
         self, batch: Packed, objective: Objective | None = None, at: At | None = None
@@ -152,17 +137,12 @@ class HfLearner:
 
         self.skeleton.flat.load(self.flat)
         if self.skeleton.wrapped is not None:
-            return save_adapters(self.skeleton, self.flat, folder, meta)
+            trained = {slot.name: slot.of(self.flat) for slot in self.skeleton.flat.slots}
+            return save_adapters(self.skeleton.wrapped, trained, self.skeleton.folder, folder, meta)
         return save_base(self.skeleton, self.flat, folder, meta)
 
     def _hidden(self, batch: Packed) -> torch.Tensor:
-        if batch.n_models != 1:
-            raise DataError(f"expected rows of one model, found {batch.n_models}", where="base model")
-        if isinstance(batch, DividedRows):
-            division = batch.division
-        else:  # packed by another learner, for which this one is the teacher
-            has_visible = bool((batch.mask.triu(1) == 0).any())
-            division = division_of(batch, has_visible=has_visible)
+        division = division_for(batch)
         return self.skeleton.hidden(batch.inputs, batch.positions.view(1, -1), division)
 
     def _through_head(

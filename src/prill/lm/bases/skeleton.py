@@ -17,12 +17,12 @@ from torch import nn
 
 from prill.errors import DataError, RecipeError
 from prill.lm.bases.adapters import Lora, add_adapters
-from prill.lm.bases.attention import KEYWORD, Division
+from prill.lm.bases.attention import KEYWORD, Division, register
 from prill.lm.bases.flat import FlatParameters
 from prill.lm.bases.loading import body_of, check_frozen_names
 from prill.lm.bases.logits import HeadRule, head_rule
 
-__all__ = ["Skeleton", "build", "head_of"]
+__all__ = ["Skeleton", "build", "head_of", "prepare"]
 
 DOWN = ("down_proj", "dense_4h_to_h", "fc2", "c_proj", "fc_out", "w2")
 
@@ -68,6 +68,7 @@ class Skeleton:
 
     def hidden(self, inputs: torch.Tensor, positions: torch.Tensor, division: Division) -> torch.Tensor:
         """Last hidden states behind the final norm, (1, N, d), from ids and positions, (1, N)."""
+        register()  # a model that came to a worker process was not loaded there
         found = body_of(self.model)(
             input_ids=inputs, position_ids=positions, use_cache=False, **{KEYWORD: division}
         )
@@ -124,27 +125,12 @@ class Skeleton:
         return output.to(self.flat.dtype)
 
 
-def build(
-    model: Any,
-    folder: Path,
-    *,
-    lora: Lora | None,
-    frozen: Sequence[str],
-    seed: int,
-    dtype: torch.dtype,
-    device: torch.device,
-    is_checkpointed: bool,
-    opening_id: int | None,
-    eos_id: int | None,
-    trust_remote_code: bool,
-) -> Skeleton:
-    """A skeleton of a loaded model: adapters put in, parts frozen and cast, moved to the device.
+def prepare(model: Any, *, lora: Lora | None, frozen: Sequence[str], seed: int, is_checkpointed: bool) -> Any:
+    """Put adapters in or freeze parts of a loaded model, in place; returns peft's wrapper, or None.
 
     Raises:
         RecipeError: nothing is left to train; a frozen pattern or an adapter's target names nothing.
-        DataError: the head has a bias, or the class has none.
     """
-    head = head_of(model)
     wrapped = None
     if lora is None:
         _freeze(model, tuple(frozen))
@@ -152,14 +138,30 @@ def build(
         wrapped = add_adapters(model, lora, seed=seed)
     if not any(p.requires_grad for p in model.parameters()):
         raise RecipeError("expected something to train, found every parameter frozen", where="frozen")
+    if is_checkpointed:
+        _checkpoint(model)
+    return wrapped
+
+
+def build(
+    model: Any,
+    wrapped: Any,
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    is_checkpointed: bool,
+    opening_id: int | None,
+    eos_id: int | None,
+    trust_remote_code: bool,
+) -> Skeleton:
+    """A skeleton of a prepared model, moved to the device, what is frozen cast to the compute type."""
     model.to(device)
     for parameter in model.parameters():
         if not parameter.requires_grad:
             parameter.data = parameter.data.to(dtype)
-    if is_checkpointed:
-        _checkpoint(model)
     embedding = model.get_input_embeddings().weight
-    flat = FlatParameters(model, embedding=embedding, head=head.weight, dtype=dtype)
+    flat = FlatParameters(model, embedding=embedding, head=head_of(model).weight, dtype=dtype)
     return Skeleton(
         folder=folder,
         model=model,
