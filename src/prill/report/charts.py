@@ -14,17 +14,16 @@ from markupsafe import Markup
 
 from prill.report import numbers
 from prill.report.axes import Scale, decimals, linear_ticks, log_ticks, padded
+from prill.report.frame import LEFT, LETTER, WIDTH, Label, across, along, label_column, picture
 from prill.report.harmless import cut
 from prill.report.look import Look
 from prill.report.model import Curve, CurvePoint, Histogram
-from prill.report.svg import Attribute, element, join, line_path, text
+from prill.report.svg import element, join, line_path, text
 
 __all__ = ["histogram", "learning_curves"]
 
-WIDTH, CURVE_HEIGHT, BARS_HEIGHT = 400, 264, 196
-_LEFT, _TOP, _BOTTOM, _RIGHT = 38, 26, 40, 10
-_LETTER = 7.5  # rough width of a letter of a chart label, in units
-_LABEL_GAP = 14.0
+CURVE_HEIGHT, BARS_HEIGHT = 264, 196
+_TOP, _BOTTOM, _RIGHT = 26, 40, 10
 
 
 def learning_curves(curves: Sequence[Curve], looks: Mapping[str, Look], *, title: str) -> Markup:
@@ -33,14 +32,14 @@ def learning_curves(curves: Sequence[Curve], looks: Mapping[str, Look], *, title
     if not drawn:
         return Markup("")
     x, y, ticks = _curve_scales(drawn, looks)
-    parts = [_rows(y, right=x.stop), _columns(x, ticks, y.start, [numbers.compact(tick) for tick in ticks])]
+    parts = [_rows(y, right=x.stop), along(x, ticks, y.start, [numbers.compact(tick) for tick in ticks])]
     parts += [_band(points, looks[curve.arm], x, y) for curve, points in drawn]
     parts += [_line(curve, points, looks[curve.arm], x, y) for curve, points in drawn]
     parts += _end_labels(drawn, looks, x, y)
     parts += [text(0, 11, "bits per byte, lower is better", css="unit")]
     parts += [text(x.stop, CURVE_HEIGHT - 4, "training tokens", css="unit", anchor="end")]
     said = "; ".join(f"{looks[curve.arm].label} {_spoken(points)}" for curve, points in drawn)
-    return _picture(CURVE_HEIGHT, f"{title}. {said}.", parts)
+    return picture(CURVE_HEIGHT, f"{title}. {said}.", parts)
 
 
 def histogram(
@@ -60,20 +59,20 @@ def histogram(
     if top <= 0:
         return Markup("")
     stop = WIDTH - _RIGHT
-    x = Scale(low=bins.edges[0], high=bins.edges[-1], start=_LEFT, stop=stop, is_log=bins.is_log)
+    x = Scale(low=bins.edges[0], high=bins.edges[-1], start=LEFT, stop=stop, is_log=bins.is_log)
     y = Scale(low=0, high=top * 1.08, start=BARS_HEIGHT - _BOTTOM, stop=_TOP)
     ticks = log_ticks((), x.low, x.high, n_most=7) if bins.is_log else linear_ticks(x.low, x.high, n_about=6)
     digits = decimals(ticks)
     labels = [
         numbers.compact(t) if bins.is_log or max(map(abs, ticks)) >= 1e4 else _fixed(t, digits) for t in ticks
     ]
-    parts = [_rows(y, right=stop, is_share=True), _columns(x, ticks, y.start, labels)]
+    parts = [_rows(y, right=stop, is_share=True), along(x, ticks, y.start, labels)]
     parts += [element("path", {"class": "pool-area", "d": _steps(bins.edges, shares[0], x, y)})]
     parts += [element("path", {"class": f"kept-area {css}", "d": _steps(bins.edges, shares[1], x, y)})]
     parts += _threshold(threshold, x, y)
     parts += [text(0, 11, f"share of {bins.counted}", css="unit")]
     parts += [text(stop, BARS_HEIGHT - 4, bins.unit, css="unit", anchor="end")]
-    return _picture(BARS_HEIGHT, f"{title}. {_spoken_bins(bins, threshold, names)}", parts)
+    return picture(BARS_HEIGHT, f"{title}. {_spoken_bins(bins, threshold, names)}", parts)
 
 
 def _curve_scales(
@@ -87,47 +86,24 @@ def _curve_scales(
     seeds = [seed.bpb for curve, _ in drawn for seed in curve.seeds]
     bounds = [b for p in every for b in (p.mean_bpb, p.low_bpb, p.high_bpb) if b is not None]
     bottom, top = padded([*bounds, *seeds], share=0.08)
-    ends = [(points[-1].n_tokens, len(_name(looks, curve)) * _LETTER + 12) for curve, points in drawn]
+    ends = [(points[-1].n_tokens, len(_name(looks, curve)) * LETTER + 12) for curve, points in drawn]
     right = min(_room(math.log(end / low) / math.log(high / low), width) for end, width in ends)
-    x = Scale(low=low, high=high, start=_LEFT + 10, stop=right, is_log=True)
+    x = Scale(low=low, high=high, start=LEFT + 10, stop=right, is_log=True)
     y = Scale(low=bottom, high=top, start=CURVE_HEIGHT - _BOTTOM, stop=_TOP)
     return x, y, log_ticks(tokens, low, high)
 
 
 def _room(share: float, label_width: float) -> float:
     """Right end of the axis that leaves room for a label behind a line that ends at `share` of it."""
-    start = _LEFT + 10
+    start = LEFT + 10
     return min(WIDTH - _RIGHT, start + (WIDTH - label_width - start) / max(share, 0.01))
 
 
 def _rows(y: Scale, *, right: float, is_share: bool = False) -> Markup:
     ticks = linear_ticks(y.low, y.high, n_about=3 if is_share else 4)
     digits = decimals([100 * tick for tick in ticks]) if is_share else decimals(ticks)
-    parts = []
-    for tick in ticks:
-        height = y(tick)
-        grid = element("line", {"class": "grid", "x1": _LEFT, "x2": right, "y1": height, "y2": height})
-        name = f"{100 * tick:.{digits}f} %" if is_share else f"{tick:.{digits}f}"
-        parts += [grid, text(_LEFT - 5, height + 4, name, css="tick", anchor="end")]
-    return join(parts)
-
-
-def _columns(x: Scale, ticks: Sequence[float], bottom: float, names: Sequence[str]) -> Markup:
-    parts = []
-    for tick, name in zip(ticks, names, strict=True):
-        place = x(tick)
-        parts += [
-            element("line", {"class": "axis", "x1": place, "x2": place, "y1": bottom, "y2": bottom + 4})
-        ]
-        parts += [text(place, bottom + 16, name, css="tick", anchor="middle")]
-    ends: dict[str, Attribute] = {
-        "class": "axis",
-        "x1": _LEFT,
-        "x2": max(x.stop, x.start),
-        "y1": bottom,
-        "y2": bottom,
-    }
-    return join([element("line", ends), *parts])
+    names = [f"{100 * tick:.{digits}f} %" if is_share else f"{tick:.{digits}f}" for tick in ticks]
+    return across(y, right=right, ticks=ticks, names=names)
 
 
 def _band(points: Sequence[CurvePoint], look: Look, x: Scale, y: Scale) -> Markup:
@@ -168,34 +144,15 @@ def _end_labels(
         for curve, points in drawn
     )
     parts: list[Markup] = []
-    column: list[tuple[float, float, str, str]] = []
+    column: list[Label] = []
     right = 0.0
     for end in ends:
         if column and end[0] > right:
-            parts += _label_column(column, y.start - 7)
+            parts += label_column(column, y.start - 7)
             column = []
         column.append(end)
-        right = max(right, end[0] + 8 + len(end[3]) * _LETTER)
-    return parts + _label_column(column, y.start - 7)
-
-
-def _label_column(column: Sequence[tuple[float, float, str, str]], bottom: float) -> list[Markup]:
-    """Labels that share a place on the horizontal axis, from top to bottom."""
-    ordered = sorted(column, key=lambda end: end[1])
-    heights = [end[1] for end in ordered]
-    for i in range(1, len(heights)):
-        heights[i] = max(heights[i], heights[i - 1] + _LABEL_GAP)
-    heights[-1] = min(heights[-1], bottom)
-    for i in range(len(heights) - 2, -1, -1):
-        heights[i] = min(heights[i], heights[i + 1] - _LABEL_GAP)
-    parts = []
-    for (left, end, css, name), height in zip(ordered, heights, strict=True):
-        is_moved = abs(height - end) > _LABEL_GAP / 2
-        if is_moved:
-            leader = line_path([(left + 5, end), (left + 14, height)])
-            parts.append(element("path", {"class": f"leader {css}", "d": leader}))
-        parts.append(text(left + (17 if is_moved else 8), height + 4, name, css=f"name {css}"))
-    return parts
+        right = max(right, end[0] + 8 + len(end[3]) * LETTER)
+    return parts + label_column(column, y.start - 7)
 
 
 def _threshold(threshold: float | None, x: Scale, y: Scale) -> list[Markup]:
@@ -219,11 +176,6 @@ def _steps(edges: Sequence[float], shares: Sequence[float], x: Scale, y: Scale) 
             paths.append(line_path([(outline[0][0], y.start), *outline, (outline[-1][0], y.start)]))
             outline = []
     return "".join(paths)
-
-
-def _picture(height: int, said: str, parts: Sequence[Markup]) -> Markup:
-    frame = {"class": "chart", "viewBox": f"0 0 {WIDTH} {height}", "role": "img", "aria-label": said}
-    return element("svg", frame, *parts)
 
 
 def _shares(counts: Sequence[int]) -> list[float]:
