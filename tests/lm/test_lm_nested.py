@@ -21,7 +21,7 @@ from prill.lm.objectives.objective import At, Terms
 from prill.lm.plan import StepInfo
 from prill.lm.schedules.span import Span
 from prill.lm.schedules.spec import ScheduleSpec, WsdSpec
-from prill.lm.score import EvalSet
+from prill.lm.score import EvalSet, score_documents
 from prill.lm.shape import Shape, flops_per_token, ladder_shape
 from prill.lm.train import Run, RunResult, TrainSettings, train
 
@@ -295,29 +295,18 @@ def test_a_training_of_the_full_model_alone_equals_a_plain_one() -> None:
 
 def test_one_training_teaches_every_size_and_writes_plain_models(tmp_path: Path) -> None:
     nested = Nested(shape=SHAPE)
-    trained(nested, steps=80, models_dir=tmp_path)
-    uniform = np.log(23)
-    for k in range(2):
+    results = trained(nested, steps=80, models_dir=tmp_path)
+    for result, place in zip(results, sorted(tmp_path.glob("*-2560")), strict=True):
+        branch = result.branches[0]
+        found = {size_name(SHAPE): branch.losses, **branch.sizes}
         for size in nested.sizes:
-            folder = sorted(tmp_path.glob("*-2560"))[k]
-            if size != SHAPE:
-                folder = folder / "sizes" / size_name(size)
-            model, meta = load_model(folder)
+            name = size_name(size)
+            model, meta = load_model(place if size == SHAPE else place / "sizes" / name)
             assert model.shape == size
-            assert meta["nested"] == size_name(size)
-            losses = model.token_losses(model.pack(eval_rows()))
-            assert float(losses.mean()) < 0.85 * uniform, size_name(size)
-
-
-def eval_rows() -> Rows:
-    tokens = np.stack([document[:9] for document in EVALS.docs])[None].astype(np.int64)
-    segments = np.zeros((1, 20, 8), np.int64)
-    return Rows(
-        inputs=tokens[:, :, :-1],
-        targets=tokens[:, :, 1:],
-        positions=positions_of(segments),
-        segments=segments,
-    )
+            assert meta["nested"] == name
+            losses = found[name]["held out"]
+            assert losses.sum() / (20 * 24) < 0.85 * np.log(23), name
+            np.testing.assert_allclose(score_documents(model, EVALS)[0], losses, rtol=1e-5)
 
 
 def test_a_stack_of_nested_models_equals_each_alone() -> None:
@@ -348,6 +337,9 @@ def test_a_killed_nested_training_resumes_to_the_same_bits(tmp_path: Path) -> No
     resumed = trained(Nested(shape=SHAPE), steps=20, checkpoint_dir=tmp_path, on_step=told)
     for a, b in zip(whole, resumed, strict=True):
         assert np.array_equal(a.branches[0].losses["held out"], b.branches[0].losses["held out"])
+        assert len(a.branches[0].sizes) == 5
+        for size, losses in a.branches[0].sizes.items():
+            assert np.array_equal(losses["held out"], b.branches[0].sizes[size]["held out"])
 
 
 def test_losses_by_size_are_those_of_the_extracted_models() -> None:

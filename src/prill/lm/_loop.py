@@ -25,6 +25,8 @@ from prill.lm.distributed import Counted, World
 from prill.lm.feed.prefetch import Prefetch
 from prill.lm.learner import Learner
 from prill.lm.memory import memory_errors
+from prill.lm.nested.learner import NestedLearner
+from prill.lm.nested.sizes import Nested, size_name
 from prill.lm.objectives.objective import At
 from prill.lm.optimizer import AdamSettings, StackedAdamW
 from prill.lm.plan import BranchResult, CurvePoint, Run, RunResult, Segment, StepInfo, TrainSettings
@@ -205,7 +207,9 @@ class Loop:
         number = segment.evaluation
         assert number is not None
         self.progress.losses[number] = {
-            name: score_documents(path.model, evals) for name, evals in sorted(self.eval_sets.items())
+            prefix + name: score_documents(model, evals)
+            for prefix, model in _evaluated(path.model).items()
+            for name, evals in sorted(self.eval_sets.items())
         }
         if self.models_dir is not None:
             n_tokens = self.settings.batches.n_tokens(segment.stop)
@@ -277,11 +281,26 @@ class Loop:
         )
 
     def _branch_results(self, k: int, run: Run) -> Iterator[BranchResult]:
+        start = self.settings.start
+        sizes = [size_name(size) for size in start.sizes[1:]] if isinstance(start, Nested) else []
         for number, branch in enumerate(self.settings.course.branches):
             n_tokens = self.settings.batches.n_tokens(branch.stop)
+            found = self.progress.losses[number]
             yield BranchResult(
                 planned_tokens=self.settings.branch_tokens[number],
                 n_tokens=n_tokens,
                 n_epochs=n_tokens / run.feed.n_tokens,
-                losses={name: losses[k] for name, losses in self.progress.losses[number].items()},
+                losses={name: found[name][k] for name in sorted(self.eval_sets)},
+                sizes={
+                    size: {name: found[f"{size}/{name}"][k] for name in sorted(self.eval_sets)}
+                    for size in sizes
+                },
             )
+
+
+def _evaluated(model: Learner) -> dict[str, Learner]:
+    """What is scored, by the prefix of its results: the model, and the sizes nested in it."""
+    found: dict[str, Learner] = {"": model}
+    if isinstance(model, NestedLearner):
+        found |= {f"{size_name(size)}/": model.extract(size) for size in model.nested.sizes[1:]}
+    return found

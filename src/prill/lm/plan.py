@@ -221,12 +221,14 @@ class BranchResult:
         n_tokens: tokens trained on, whole steps.
         n_epochs: passes over the data, n_tokens / its length.
         losses: nats of each document of each evaluation set, float64, (D,).
+        sizes: the same under each smaller model nested in this one, by its name (`d64-l2`).
     """
 
     planned_tokens: int
     n_tokens: int
     n_epochs: float
     losses: Mapping[str, NDArray[np.float64]]
+    sizes: Mapping[str, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
