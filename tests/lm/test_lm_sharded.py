@@ -66,13 +66,10 @@ def alone(base: Path, kind: str, n_steps: int) -> tuple[list[tuple[float, float]
     return told, model
 
 
-@pytest.mark.parametrize(
-    "kinds", [["whole", "lora"], pytest.param(["frozen", "half"], marks=pytest.mark.slow)]
-)
-def test_two_processes_train_as_one_and_go_on_from_a_checkpoint(tmp_path: Path, kinds: list[str]) -> None:
-    for kind in kinds:
-        make_base(tmp_path / kind, KINDS[kind].model)
-    done = run(str(tmp_path), *kinds)
+def test_two_processes_train_as_one_and_go_on_from_a_checkpoint(tmp_path: Path) -> None:
+    for kind, settings in KINDS.items():
+        make_base(tmp_path / kind, settings.model)
+    done = run(str(tmp_path))
     assert [code for code, _ in done] == [0, 0], done[0][1][-2000:] + done[1][1][-2000:]
     told = [json.loads((tmp_path / f"told-{rank}.json").read_text()) for rank in (0, 1)]
     assert told[0] == told[1]
