@@ -229,6 +229,9 @@ def test_a_masked_model_leaves_the_others_bit_identical(tmp_path: Path) -> None:
     metrics = [json.loads(line) for line in (tmp_path / "broken" / "metrics.jsonl").read_text().splitlines()]
     assert metrics[-1]["learning_rate/arm/1"] == 0
     assert metrics[-1]["learning_rate/arm/0"] > 0
+    assert metrics[-1]["loss/arm/1"] == pytest.approx(math.log(40))  # emptied: every token is as likely
+    assert [result.is_masked for result in broken] == [False, True]
+    assert [result.branches[0].is_masked for result in broken] == [False, True]
 
 
 class KilledError(Exception):

@@ -155,6 +155,8 @@ class Loop:
             if is_masked:
                 gradient[k].zero_()
                 norms[k] = 0.0
+                if not (math.isfinite(report.losses[k]) and math.isfinite(report.norms[k])):
+                    path.model.flat[k].zero_()  # an evaluation of such weights would stop the others
         path.optimizer.step(path.model.flat, gradient, self._rates(share), norms)
         return list(report.losses), list(report.norms)
 
@@ -206,6 +208,7 @@ class Loop:
     def _evaluate(self, path: _Path, segment: Segment) -> None:
         number = segment.evaluation
         assert number is not None
+        self.progress.masked[number] = list(self.watch.masked)
         self.progress.losses[number] = {
             prefix + name: score_documents(model, evals)
             for prefix, model in _evaluated(path.model).items()
@@ -277,7 +280,7 @@ class Loop:
                 CurvePoint(n_tokens=n_tokens, loss_nats=means[k], branch=None if branch < 0 else branch)
                 for n_tokens, branch, means in self.progress.curve
             ),
-            is_masked=self.watch.masked[k],
+            is_masked=any(masked[k] for masked in self.progress.masked.values()),
         )
 
     def _branch_results(self, k: int, run: Run) -> Iterator[BranchResult]:
@@ -290,6 +293,7 @@ class Loop:
                 planned_tokens=self.settings.branch_tokens[number],
                 n_tokens=n_tokens,
                 n_epochs=n_tokens / run.feed.n_tokens,
+                is_masked=self.progress.masked[number][k],
                 losses={name: found[name][k] for name in sorted(self.eval_sets)},
                 sizes={
                     size: {name: found[f"{size}/{name}"][k] for name in sorted(self.eval_sets)}

@@ -42,6 +42,7 @@ class Progress:
         curve: (tokens, branch or -1, mean loss of each run).
         pending: losses since the last point of the curve.
         losses: by branch and evaluation set, (K, D).
+        masked: by branch, which models were out when it was evaluated.
         observation: metrics, incidents and health so far, as `prill.lm.tracking` keeps them.
     """
 
@@ -53,6 +54,7 @@ class Progress:
     curve: list[Point] = field(default_factory=list)
     pending: list[list[float]] = field(default_factory=list)
     losses: dict[int, dict[str, NDArray[np.float64]]] = field(default_factory=dict)
+    masked: dict[int, list[bool]] = field(default_factory=dict)
     observation: dict[str, Any] | None = None
 
 
@@ -93,6 +95,7 @@ def write_progress(path: Path, progress: Progress, identity: Mapping[str, Any]) 
         "trunk_steps": progress.trunk_steps,
         "curve": progress.curve,
         "pending": progress.pending,
+        "masked": sorted(progress.masked.items()),
         "observation": progress.observation,
     }
     write_tensors(path, tensors, {"identity": identity, "state": state})
@@ -124,6 +127,7 @@ def read_progress(path: Path | None, identity: Mapping[str, Any]) -> tuple[Progr
     progress = Progress(segment=state["segment"], step=state["step"], trunk_steps=state["trunk_steps"])
     progress.curve = [(tokens, branch, means) for tokens, branch, means in state["curve"]]
     progress.pending = state["pending"]
+    progress.masked = dict(state["masked"])
     progress.observation = state["observation"]
     progress.trunk = _buffers(tensors, "trunk")
     progress.branch = _buffers(tensors, "branch")

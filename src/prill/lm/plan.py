@@ -222,6 +222,7 @@ class BranchResult:
         n_epochs: passes over the data, n_tokens / its length.
         losses: nats of each document of each evaluation set, float64, (D,).
         sizes: the same under each smaller model nested in this one, by its name (`d64-l2`).
+        is_masked: the model was left out of the stack (`HealthPolicy`); its losses mean nothing.
     """
 
     planned_tokens: int
@@ -229,6 +230,7 @@ class BranchResult:
     n_epochs: float
     losses: Mapping[str, NDArray[np.float64]]
     sizes: Mapping[str, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
+    is_masked: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +243,7 @@ class RunResult:
         branches: in order of tokens; the last is the final model.
         curve: training loss along trunk and branches.
         stack_size: models trained together; results agree with a run alone to rounding, not bit for bit.
-        is_masked: the model broke on the way and was left out of the stack from then on; it has no losses.
+        is_masked: so is at least one of its branches.
     """
 
     label: str

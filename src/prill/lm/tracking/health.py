@@ -44,8 +44,9 @@ class HealthPolicy:
     """What counts as trouble, and what to do about it.
 
     Args:
-        not_finite: `stop` the training with an error, or `mask` the model: its rate is 0 from then on, its
-            weights stay those before the step, and the other models of the stack go on untouched.
+        not_finite: `stop` the training with an error, or `mask` the model: its rate is 0 until the end of the
+            branch, or of the trunk with all later branches, and its weights are emptied if its loss is no
+            number; the other models of the stack go on untouched.
         divergence, spike: the same, or `warn`.
         window: steps that noise and divergence are judged from.
         spike_deviations: how many times the noise makes a spike.
