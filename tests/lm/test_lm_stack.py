@@ -102,7 +102,7 @@ def test_nan_stays_in_its_model(dtype: torch.dtype) -> None:
 @pytest.mark.usefixtures("grouping")
 def test_how_many_go_at_a_time_changes_rounding_only(monkeypatch: pytest.MonkeyPatch) -> None:
     here = trained([0, 1, 2, 3], [5, 6, 7, 8])
-    monkeypatch.setattr(model_module, "NEAR_VALUES", 64 * (2 * 24 + 6 * 16) * 3)  # three, then one
+    monkeypatch.setattr(model_module, "NEAR_VALUES", 64 * (2 * 24 + 6 * 16) * 3)  # two, then two
     torch.testing.assert_close(trained([0, 1, 2, 3], [5, 6, 7, 8]), here, rtol=1e-4, atol=1e-6)
 
 

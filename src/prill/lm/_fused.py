@@ -29,7 +29,7 @@ def fuses(*tensors: torch.Tensor) -> bool:
 
 def _array(tensor: torch.Tensor) -> NDArray[Any]:
     """The same memory for a kernel; bfloat16 as its bits."""
-    plain = tensor.detach().contiguous()
+    plain = (tensor.detach() if tensor.requires_grad else tensor).contiguous()
     return (plain.view(torch.uint16) if plain.dtype == torch.bfloat16 else plain).numpy()
 
 

@@ -35,7 +35,7 @@ __all__ = ["Packed", "StackedLlama", "rotary_tables"]
 
 Weights = dict[str, torch.Tensor]
 
-NEAR_VALUES = 1 << 22  # activations of a block, over the models that are taken at a time
+NEAR_VALUES = 1 << 24  # activations of a block, over the models that are taken at a time
 
 
 class StackedLlama:
@@ -105,7 +105,8 @@ class StackedLlama:
         The loss is what is minimised (`prill.lm.objectives.objective`); without an objective it is the mean
         cross-entropy over the tokens whose weight is not 0, 0 where there is none.
 
-        Without an objective a CPU takes a few models at a time, as many as keep their activations near.
+        Without an objective a CPU takes a few models at a time where activations are many: their memory then
+        does not grow with the stack.
         """
         weights = self._weights()
         gradient = torch.empty_like(self.flat)
@@ -166,7 +167,8 @@ class StackedLlama:
         if self.flat.device.type != "cpu":
             return self.n_models
         n_values = batch.inputs.shape[1] * (2 * self.shape.d_ff + 6 * self.shape.d_model)
-        return max(1, min(self.n_models, NEAR_VALUES // n_values))
+        n_passes = -(-self.n_models * n_values // NEAR_VALUES)
+        return max(1, -(-self.n_models // n_passes))  # passes of about the same size
 
     def save(self, folder: Path, k: int, meta: Mapping[str, Any]) -> list[Path]:
         """Write model k, without the objective's parameters; returns the files."""
