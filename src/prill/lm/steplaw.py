@@ -7,12 +7,14 @@ N counts non-embedding parameters, D training tokens. The coefficients are the p
 ln D; the rates agree within 2 %, far inside the flat optimum). The law was fitted for N from about 60 M to
 1 B and D from 2 to 100 B tokens, with AdamW and a cosine to a small final rate.
 
-What Prill does below that range: the law's batch still holds (N = 0.33 M, D = 0.5 M gives 1,040 tokens, and
-four rows of 256 measured well), but its rate does not: it gives 1.2e-2, and a run of some hundred steps
-cannot use the rate of a long one. On the demonstration's corpus (nano, 0.25 M tokens, two seeds) random text
-ended on the held-out rest at 2.717, 2.675 and 2.693 bits per byte with 2e-3, 3e-3 and 4.5e-3; the chosen
-text preferred 3e-3 or more as well. So up to 1 M parameters the rate is the measured 3e-3 (or the law's, if
-lower), from 10 M on it is the law's, and in between it is interpolated in log N. `Advice.origin` says which.
+What Prill does below that range: the law's batch still holds, its rate does not: at nano (N = 0.33 M) and
+D = 0.5 M it gives 1.2e-2, and a run of some hundred steps cannot use the rate of a long one.
+`bench/step_law.py` trained grids of rate x batch at pico, nano and tiny with D 0.13 M, and at nano with
+0.5 M. The best batch was the law's at 0.13 M (two rows of 256); at 0.5 M two rows were 0.4 % better than its
+four. At the law's batch the best rates were about 5.5e-3, 3.5e-3 and 2.2e-3 for the three sizes, and 3.6e-3
+for nano with 0.5 M, so they fall with N^-0.41 and hardly depend on D. On the demonstration's corpus nano's
+best was 3e-3. So up to 1 M parameters the rate is 3e-3 (N / 0.33 M)^-0.41 (or the law's, if lower), from
+10 M on it is the law's, and in between it is interpolated in log N. `Advice.origin` says which.
 
 Source: Li et al. 2025, arXiv:2503.04715, and its released table of fits; the lower end: Prill's calibration.
 """
@@ -52,10 +54,10 @@ RATE_COVARIANCE = (
 BATCH_MEAN = (-0.54354217, 0.57094436)
 BATCH_COVARIANCE = ((1.911796359e-01, -8.1515722e-03), (-8.1515722e-03, 3.485179e-04))
 """Of (1, ln D) for ln B*."""
-MEASURED_RATE = 3e-3
+MEASURED_RATE, MEASURED_AT, MEASURED_POWER_N = 3e-3, 328_320, -0.41  # at nano; N as tiny and pico ask
 MEASURED_UP_TO = 1e6
 LAW_FROM = 1e7
-MIN_ROWS = 4
+MIN_ROWS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +137,7 @@ def rate_for_batch(rate: float, *, batch_tokens: float, best_batch_tokens: float
     On the law's released dense grid (17 cells, 167 pairs of cell and batch), the lowest loss at the forced
     batch is missed by 0.11 % on average at batches below half of B*, and by 0.09 % above twice B*. Raising
     the rate with the square root there, the usual rule, misses it by 0.96 %; not lowering it below, by 1.2 %.
+    Runs of a hundred steps are another matter: there pico and nano gained from 1.6 times the rate at 2 B*.
     """
     _check(rate, batch_tokens)
     return rate * min(1.0, math.sqrt(batch_tokens / best_batch_tokens))
@@ -153,7 +156,7 @@ def advise(n_params: int, n_tokens: int, seq_len: int) -> Advice:
     law_rate = step_law_rate(n_params, n_tokens)
     origin: Origin
     batch = step_law_batch_tokens(n_tokens)
-    measured = min(MEASURED_RATE, law_rate)
+    measured = min(MEASURED_RATE * (n_params / MEASURED_AT) ** MEASURED_POWER_N, law_rate)
     if n_params <= MEASURED_UP_TO:
         rate, origin = measured, "measured"
     elif n_params >= LAW_FROM:
