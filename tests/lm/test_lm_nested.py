@@ -28,6 +28,7 @@ from prill.lm.train import Run, RunResult, TrainSettings, train
 torch = pytest.importorskip("torch")
 
 from prill.lm.model import StackedLlama  # noqa: E402
+from prill.lm.nested.chain import chain_linear, chain_weights  # noqa: E402
 from prill.lm.nested.learner import NestedLearner  # noqa: E402
 from prill.lm.parameters import layout, views  # noqa: E402
 
@@ -364,3 +365,26 @@ def test_the_nesting_tax_by_hand() -> None:
     assert dataclasses.replace(tax, tolerance=0.02).can_rank
     with pytest.raises(DataError, match="same two or more arms"):
         NestingTax(nested={"small": [1.0]}, alone={"small": [1.0]})
+
+
+def test_a_prefix_of_chains_is_exactly_a_smaller_layer() -> None:
+    widths = [2, 2, 4]
+    assert chain_weights(widths, widths) == 44  # of 64: 2 x 2 + 4 x 2 + 8 x 4
+    for n, share in ((1, 1.0), (2, 0.75), (4, 0.625), (8, 0.5625)):
+        assert chain_weights([8 // n] * n, [8 // n] * n) == share * 64
+    generator = torch.Generator().manual_seed(0)
+    x, flat = torch.randn(2, 5, 8, generator=generator), torch.randn(2, 44, generator=generator)
+    whole = chain_linear(x, flat, widths, widths)
+    for n in (1, 2, 3):
+        smaller = chain_linear(x[:, :, : sum(widths[:n])], flat, widths[:n], widths[:n])
+        assert torch.equal(whole[:, :, : sum(widths[:n])], smaller)
+    dense = torch.zeros(8, 8)
+    for start, block in (
+        (0, flat[0, :4].view(2, 2)),
+        (2, flat[0, 4:12].view(4, 2)),
+        (4, flat[0, 12:].view(8, 4)),
+    ):
+        dense[: block.shape[0], start : start + block.shape[1]] = block
+    torch.testing.assert_close(whole[0], x[0] @ dense)
+    with pytest.raises(RecipeError, match="as many output as input chains"):
+        chain_weights([2], [2, 2])
