@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from prill.errors import InternalError
+from prill.lm.bases.base import TransformersBase
 from prill.lm.data import Rows
 from prill.lm.model import StackedLlama
 from prill.lm.scoring.stacked import StackedScorer
@@ -24,9 +25,7 @@ if TYPE_CHECKING:
     from prill.lm.learner import Learner
     from prill.lm.scoring.rows import ScoringRow
 
-__all__ = ["BaseScorer", "LearnerScorer", "TokenScorer", "context_of", "scorer_of"]
-
-UNKNOWN_CONTEXT = 2048  # tokens, for classes without a limit of their own
+__all__ = ["BaseScorer", "LearnerScorer", "TokenScorer", "scorer_of"]
 
 
 class TokenScorer(Protocol):
@@ -77,7 +76,8 @@ class BaseScorer:
     n_models = 1
 
     def __init__(self, skeleton: Skeleton) -> None:
-        self.context = context_of(skeleton.model.config)
+        base = TransformersBase(folder=skeleton.folder, trust_remote_code=skeleton.trust_remote_code)
+        self.context = base.context
         self.opening_id = skeleton.opening_id
         self._skeleton = skeleton
         rule = skeleton.rule
@@ -153,8 +153,3 @@ def scorer_of(learner: Learner) -> TokenScorer:
     if shape is None:
         raise InternalError(f"expected a learner with a shape, found {type(learner).__name__}")
     return LearnerScorer(learner, vocab_size=shape.vocab_size, context=shape.seq_len)
-
-
-def context_of(config: Any) -> int:
-    """The longest window of a `transformers` model, tokens."""
-    return int(getattr(config, "max_position_embeddings", None) or UNKNOWN_CONTEXT)
