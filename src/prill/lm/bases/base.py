@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -67,7 +68,7 @@ class TransformersBase:
     @property
     def vocab_size(self) -> int:
         """Rows of the embedding, added ones included."""
-        return int(self._config().vocab_size) + self.n_added
+        return int(self._config.vocab_size) + self.n_added
 
     @property
     def context(self) -> int:
@@ -87,15 +88,15 @@ class TransformersBase:
     @property
     def n_params(self) -> int:
         """Parameters without embedding and head."""
-        config = self._config()
-        sizes = tensor_sizes(self.folder).values()
+        config = self._config
+        sizes = self._sizes.values()
         tables = sum(math.prod(size) for size in sizes if tuple(size[:1]) == (int(config.vocab_size),))
         return sum(math.prod(size) for size in sizes) - tables
 
     @property
     def flops_per_token(self) -> int:
         """Of training in rows of full length; with adapters, weights have no gradient: two thirds."""
-        config = self._config()
+        config = self._config
         heads = int(config.num_attention_heads)
         head_dim = int(getattr(config, "head_dim", None) or self.width() // heads)
         matmul = 2 * (self.n_params + self.vocab_size * self.width())
@@ -104,7 +105,7 @@ class TransformersBase:
 
     def width(self) -> int:
         """Width of the hidden states."""
-        return int(self._config().hidden_size)
+        return int(self._config.hidden_size)
 
     def tokenizer(self) -> TextTokenizer:
         """The model's own tokenizer, checked against the model.
@@ -112,7 +113,7 @@ class TransformersBase:
         Raises:
             DataError: there is none, or it does not match.
         """
-        return base_tokenizer(self.folder, vocab_size=int(self._config().vocab_size), eos=self.eos)
+        return base_tokenizer(self.folder, vocab_size=int(self._config.vocab_size), eos=self.eos)
 
     def learner(
         self, seeds: Sequence[int], *, n_extra: int, dtype: torch.dtype, device: torch.device
@@ -142,15 +143,24 @@ class TransformersBase:
         """What decides the model: hashes of its files, and the settings; not where it lies."""
         record = asdict(self)
         del record["folder"], record["is_checkpointed"], record["trust_remote_code"]
-        return {"start": "transformers", "version": 1, "files": folder_digest(self.folder), **record}
+        return {"start": "transformers", "version": 1, "files": self._digest, **record}
 
+    @functools.cached_property
     def _config(self) -> Any:
         from prill.lm.bases.loading import read_config
 
         return read_config(self.folder, trust_remote_code=self.trust_remote_code).get_text_config()
 
+    @functools.cached_property
+    def _digest(self) -> dict[str, str]:
+        return folder_digest(self.folder)
+
+    @functools.cached_property
+    def _sizes(self) -> dict[str, tuple[int, ...]]:
+        return tensor_sizes(self.folder)
+
     def _longest(self) -> int:
-        config = self._config()
+        config = self._config
         rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
         kind = rope.get("rope_type", rope.get("type")) if isinstance(rope, dict) else None
         if kind in LENGTH_BOUND_ROPES:  # beyond it, a document's positions depend on its neighbours' length
