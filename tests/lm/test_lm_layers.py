@@ -19,7 +19,7 @@ from prill.lm import _fused as fused_module  # noqa: E402
 from prill.lm import layers  # noqa: E402
 from prill.lm.head import head_backward  # noqa: E402
 from prill.lm.layers import add_norm, attend, attention, gated, rms_norm, split_heads  # noqa: E402
-from prill.lm.packed import attention_mask, pack  # noqa: E402
+from prill.lm.packed import attention_mask, pack, pieces_of  # noqa: E402
 
 
 def values(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -87,11 +87,13 @@ PREFIX = [[1, 1, 0, 0, 0, 0], [0, 1, 1, 1, 0, 0]]
 SCATTERED = [[0, 1, 0, 0, 0, 1], [0, 0, 1, 0, 1, 0]]  # not one stretch
 
 
-@pytest.mark.parametrize("visible", [None, PREFIX, SCATTERED])
+WAYS = [(visible, way) for visible in (None, PREFIX, SCATTERED) for way in ("compiled", "mask")]
+
+
+@pytest.mark.parametrize(("visible", "way"), [*WAYS, (None, "pieces")])  # pieces take nothing visible
 @pytest.mark.parametrize("portion", [1, 1 << 20])
-@pytest.mark.parametrize("compiled", [True, False])
 def test_attention_within_documents(
-    visible: list[list[int]] | None, portion: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
+    visible: list[list[int]] | None, portion: int, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fused_module, "SCORE_BYTES", portion)
     segments = np.array(SEGMENTS)
@@ -105,8 +107,10 @@ def test_attention_within_documents(
     )
     packed = pack(rows, dtype=torch.float32, device=torch.device("cpu"))
     assert (packed.span is None) == (visible is SCATTERED)
-    if not compiled:
+    if way != "compiled":
         packed = replace(packed, span=None)
+    if way == "pieces":  # an accelerator's
+        packed = replace(packed, pieces=pieces_of(rows))
     causal = np.tril(np.ones((6, 6), bool))
     allowed = (segments[:, :, None] == segments[:, None]) & (
         causal if seen is None else causal | seen[:, None]

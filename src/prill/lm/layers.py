@@ -18,6 +18,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from prill.lm._fused import FusedAddNorm, FusedAttention, FusedGated, fuses
+from prill.lm.attention import segment_attention
 from prill.lm.packed import Packed
 
 __all__ = ["add_norm", "attend", "attention", "density", "gated", "rms_norm", "split_heads"]
@@ -61,6 +62,10 @@ def attention(mixed: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor], batc
         found: torch.Tensor = FusedAttention.apply(mixed, cos, sin, *batch.span)  # type: ignore[no-untyped-call]
         return found
     heads = split_heads(mixed, cos.to(mixed.dtype), sin.to(mixed.dtype))
+    if batch.pieces is not None:
+        _, n_heads, _, width = heads[0].shape
+        rows = [x.transpose(0, 1).reshape(1, n_heads, -1, width) for x in heads]
+        return segment_attention(rows[0], rows[1], rows[2], batch.pieces).view(*mixed.shape[:2], -1)
     seen = attend(*heads, batch.mask)
     return seen.transpose(1, 2).reshape(*mixed.shape[:2], -1)
 

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from prill.lm.attention import Segments
 from prill.lm.data import Ints, Rows
 
-__all__ = ["Packed", "SoftLabels", "Span", "attention_mask", "pack", "span_of"]
+__all__ = ["Packed", "SoftLabels", "Span", "attention_mask", "pack", "pieces_of", "span_of"]
 
 
 class SoftLabels(NamedTuple):
@@ -45,6 +46,8 @@ class Packed:
         n_rows: B.
         span: what each token sees where that is all between two places; None: see `mask`.
         visible: tokens that their whole segment sees, bool, (K B, T); None: none.
+        pieces: the segments of all rows one after another, where an accelerator attends by them (half
+            precision, nothing visible); None: see `mask`.
         weights: weight of each target's loss, fp32, (K, N); None: all 1.
         scores: what the objective reads of each target, fp32, (K, N); None: nothing.
         soft: a teacher's distribution for each target; None: none.
@@ -58,6 +61,7 @@ class Packed:
     n_rows: int
     span: Span | None = None
     visible: torch.Tensor | None = None
+    pieces: Segments | None = None
     weights: torch.Tensor | None = None
     scores: torch.Tensor | None = None
     soft: SoftLabels | None = None
@@ -93,6 +97,7 @@ class Packed:
             positions=self.positions[rows],
             span=None if self.span is None else Span(*(x[rows] for x in self.span)),
             visible=cut(self.visible, rows),
+            pieces=self.pieces if stop - start == self.n_models else None,
             weights=cut(self.weights, chosen),
             scores=cut(self.scores, chosen),
             soft=None if self.soft is None else SoftLabels(*(x[chosen] for x in self.soft)),
@@ -107,6 +112,7 @@ def pack(rows: Rows, *, dtype: torch.dtype, device: torch.device) -> Packed:
         return torch.from_numpy(np.ascontiguousarray(values)).to(device).view(*shape)
 
     span = span_of(rows) if device.type == "cpu" else None
+    divided = device.type == "cuda" and dtype != torch.float32 and rows.visible is None
     soft = None
     if rows.soft is not None:
         n_labels = rows.soft.ids.shape[-1]
@@ -120,6 +126,7 @@ def pack(rows: Rows, *, dtype: torch.dtype, device: torch.device) -> Packed:
         n_rows=n_rows,
         span=None if span is None else Span(*(moved(x, -1, length) for x in span)),
         visible=None if rows.visible is None else moved(rows.visible, -1, length),
+        pieces=pieces_of(rows) if divided else None,
         weights=None if rows.weights is None else moved(rows.weights, n_models, -1),
         scores=None if rows.scores is None else moved(rows.scores, n_models, -1),
         soft=soft,
@@ -148,6 +155,15 @@ def span_of(rows: Rows) -> tuple[Ints, Ints] | None:
         seen = np.add.reduceat(visible.reshape(-1).astype(np.int64), starts)
         last = np.maximum(last, first + seen[number].reshape(n_rows, length) - 1)
     return first, last
+
+
+def pieces_of(rows: Rows) -> Segments:
+    """The segments of all rows one after another; none crosses from a row into the next."""
+    segments = rows.segments.reshape(-1, rows.segments.shape[-1])
+    opens = np.ones(segments.shape, np.bool_)
+    opens[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    starts = np.flatnonzero(opens)
+    return Segments(np.diff(starts, append=segments.size).tolist())
 
 
 def attention_mask(segments: torch.Tensor, visible: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
