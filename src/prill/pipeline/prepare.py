@@ -39,6 +39,7 @@ __all__ = [
     "Work",
     "is_preparation",
     "of_study",
+    "preparation_recipe",
     "prepare_into",
     "prepare_recipe",
     "rewrite_corpus_report",
@@ -72,7 +73,7 @@ def prepare_recipe(
     Raises:
         PrillError: the recipe or an input is wrong; tells all problems before the first step.
     """
-    recipe = _preparation(path)
+    recipe = preparation_recipe(path)
     folder = output or Path(os.path.normpath(path.resolve().parent / recipe.output))
     with stop_on_signals(), choose_progress(is_quiet=is_quiet) as progress:
         work = Work(recipe_path=path.resolve(), n_workers=n_workers, progress=progress, accept=accept_changes)
@@ -103,7 +104,7 @@ def rewrite_corpus_report(run_folder: Path) -> Prepared:
         )
     (run_folder / "report.html").unlink(missing_ok=True)
     recipe_path = recall_place(run_folder)
-    recipe = _preparation(recipe_path)
+    recipe = preparation_recipe(recipe_path)
     with stop_on_signals(), choose_progress(is_quiet=True) as progress:
         work = Work(recipe_path=recipe_path, n_workers=None, progress=progress, accept=False)
         return prepare_into(
@@ -111,7 +112,12 @@ def rewrite_corpus_report(run_folder: Path) -> Prepared:
         )
 
 
-def _preparation(path: Path) -> Recipe | PrepareRecipe:
+def preparation_recipe(path: Path) -> Recipe | PrepareRecipe:
+    """The recipe in a file, of a preparation or of a study.
+
+    Raises:
+        RecipeError: it is no valid recipe, or one of a training.
+    """
     recipe = load_any_recipe(path)
     if isinstance(recipe, TrainRecipe):
         raise RecipeError(

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from prill.corpus.corpus import Corpus
-from prill.corpus.tokenizer import load_tokenizer, train_bpe
+from prill.corpus.tokenizer import TextTokenizer, load_tokenizer, train_bpe
 from prill.engine.failure import Retry
 from prill.engine.local import LocalEngine
 from prill.features.keyed import derive_seed
 from prill.features.token_counts import TokenCounter
+from prill.lm.samples.swaps import Swaps
 from prill.pipeline import train_model
 from prill.pipeline.inputs import Attempts, available_cores
 from prill.pipeline.place import remember_place
@@ -24,6 +25,7 @@ from prill.pipeline.train_feeds import FeedPlan, SourcePlan, share_points
 from prill.pipeline.train_job import HeldOut, TrainJob, run_job
 from prill.pipeline.train_results import Trained, publish
 from prill.pipeline.train_sources import (
+    ASKED,
     HELD_OUT,
     REST,
     TRAIN,
@@ -152,7 +154,7 @@ class _Training:
             )
             for name, walk in self.walks.items()
         }
-        feeds = self._feeds(streams, settings)
+        feeds = self._feeds(streams, settings, text)
         feeds.feed(0)  # a source that is too small is told here, before any training
         trained = self._train(streams, settings, feeds)
         return publish(
@@ -236,8 +238,13 @@ class _Training:
             [(point.at, point.weights) for point in recipe.weights],
         )
 
-    def _feeds(self, streams: Mapping[str, SourceStreams], settings: TrainSettings) -> FeedPlan:
+    def _feeds(
+        self, streams: Mapping[str, SourceStreams], settings: TrainSettings, text: TextTokenizer
+    ) -> FeedPlan:
         recipe, n_rows = self.recipe, settings.n_rows
+        swaps = None
+        if recipe.swaps is not None:
+            swaps = Swaps(vocab_size=text.vocab_size, specials=(text.eos_id,), **recipe.swaps.model_dump())
         return FeedPlan(
             sources=tuple(
                 SourcePlan(
@@ -253,6 +260,7 @@ class _Training:
             n_rows=n_rows,
             cooldown_rows=round(recipe.cooldown.share * n_rows) if recipe.cooldown else 0,
             when_dry="error" if recipe.when_dry == "stop" else "others",
+            swaps=swaps,
         )
 
     def _train(self, streams: Mapping[str, SourceStreams], settings: TrainSettings, feeds: FeedPlan) -> Done:
@@ -265,6 +273,7 @@ class _Training:
             settings={
                 "training": settings.as_record(),
                 "feeds": [list(feeds.points), feeds.cooldown_rows, feeds.when_dry],
+                "swaps": None if recipe.swaps is None else recipe.swaps.model_dump(),
                 "max_epochs": [source.max_epochs for source in feeds.sources],
                 "threads": threads,
                 "groups": [list(group) for group in groups],
@@ -317,4 +326,9 @@ class _Training:
 
 
 def _held_out(found: SourceStreams) -> HeldOut:
-    return HeldOut(name=found.name, tokens=found.path(HELD_OUT), sizes=found.done.parts[3])
+    return HeldOut(
+        name=found.name,
+        tokens=found.path(HELD_OUT),
+        sizes=found.done.parts[-1],
+        asked=found.path(ASKED),
+    )

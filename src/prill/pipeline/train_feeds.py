@@ -15,6 +15,7 @@ from prill.lm.feed.feed import Feed
 from prill.lm.feed.mixture import MixtureFeed, SharePoint, Source
 from prill.lm.feed.phases import FeedPhase, PhasedFeed
 from prill.lm.feed.stream import StreamFeed
+from prill.lm.samples.swaps import SwapFeed, Swaps
 
 __all__ = ["FeedPlan", "SourcePlan"]
 
@@ -40,6 +41,7 @@ class FeedPlan:
         n_rows: base rows of the whole plan.
         cooldown_rows: base rows at the end that come from the cooldown's files; 0: none.
         when_dry: what a source without rows does.
+        swaps: tokens that are swapped in the rows; None: none.
     """
 
     sources: tuple[SourcePlan, ...]
@@ -48,6 +50,7 @@ class FeedPlan:
     n_rows: int
     cooldown_rows: int = 0
     when_dry: Literal["error", "others"] = "error"
+    swaps: Swaps | None = None
 
     def feed(self, seed: int) -> Feed:
         """The rows of one seed.
@@ -55,6 +58,13 @@ class FeedPlan:
         Raises:
             DataError: a source is too small for what the plan wants of it.
         """
+        read = self._read(seed)
+        if self.swaps is None:
+            return read
+        return SwapFeed(feed=read, swaps=self.swaps, seed=derive_seed(seed, "swaps"))
+
+    def _read(self, seed: int) -> Feed:
+        """The rows as they are read."""
         first = self.n_rows - self.cooldown_rows
         main = self._mixture(seed, "train", first)
         if not self.cooldown_rows:
@@ -68,7 +78,11 @@ class FeedPlan:
 
     def _mixture(self, seed: int, part: Literal["train", "cooldown"], n_rows: int) -> Feed:
         sources = [
-            Source(name=plan.name, feed=self._stream(plan, part, seed), max_epochs=plan.max_epochs)
+            Source(
+                name=plan.name if part == "train" else f"{plan.name}, {part}",
+                feed=self._stream(plan, part, seed),
+                max_epochs=plan.max_epochs,
+            )
             for plan in self.sources
         ]
         return MixtureFeed(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,22 +14,28 @@ from prill.corpus.columns import read_columns
 from prill.corpus.packed import open_packed
 from prill.corpus.writers import write_parquet
 from prill.pipeline.train_feeds import FeedPlan
+from prill.run.fingerprint import safe_name
 
 if TYPE_CHECKING:
     from prill.lm.plan import RunResult, StepInfo, TrainSettings
     from prill.lm.score import EvalSet
     from prill.lm.tracking.known import TrackerName
 
-__all__ = ["HeldOut", "TrainJob", "run_job"]
+__all__ = ["HeldOut", "TrainJob", "metrics_folder", "run_job"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """Documents to measure on: packed tokens, and the bytes of each document."""
+    """Documents to measure on: packed tokens, and the bytes of each document.
+
+    Attributes:
+        asked: the same documents as a model that learnt from sample transforms is asked; empty: no other way.
+    """
 
     name: str
     tokens: Path
     sizes: Path
+    asked: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +74,11 @@ class TrainJob:
         return ", ".join(f"seed {seed}" for seed in self.seeds)
 
 
+def metrics_folder(run: Path, seeds: Sequence[int]) -> Path:
+    """Where the metrics of the models with these seeds lie."""
+    return run / "metrics" / safe_name("-".join(map(str, seeds)) + " seeds")
+
+
 def run_job(item: tuple[TrainJob, Path]) -> list[str]:
     """Train and measure one stack; writes its losses to the given path; returns notes for the user."""
     import torch
@@ -88,7 +99,7 @@ def run_job(item: tuple[TrainJob, Path]) -> list[str]:
         counter[0] = job.settings.tokens_done(step.done) * len(job.seeds)
 
     notes: list[str] = []
-    evals = {held.name: read_held_out(held) for held in job.held_out}
+    evals = {found.name: found for held in job.held_out for found in read_held_out(held)}
     results = train(
         [Run(label=f"seed-{seed}", seed=seed, feed=job.feeds.feed(seed)) for seed in job.seeds],
         job.settings,
@@ -104,8 +115,10 @@ def run_job(item: tuple[TrainJob, Path]) -> list[str]:
     return notes
 
 
-def read_held_out(held: HeldOut) -> EvalSet:
-    """An evaluation set from its files."""
+def read_held_out(held: HeldOut) -> Iterator[EvalSet]:
+    """The evaluation set in these files, and the same behind prefixes where there are any."""
+    from prill.lm.data import TokenStream
+    from prill.lm.samples.prefixed import prefixed_like
     from prill.lm.score import EvalSet
 
     packed = open_packed(held.tokens)
@@ -113,7 +126,11 @@ def read_held_out(held: HeldOut) -> EvalSet:
     starts, ends = packed.doc_starts[:-1], packed.doc_starts[1:] - 1
     kept = np.flatnonzero(ends > starts)
     docs = [np.asarray(packed.tokens[starts[i] : ends[i]]).astype(np.int64) for i in kept]
-    return EvalSet(docs=docs, n_bytes=sizes[kept], eos=int(packed.header["eos"]), name=held.name)
+    plain = EvalSet(docs=docs, n_bytes=sizes[kept], eos=int(packed.header["eos"]), name=held.name)
+    yield plain
+    asked = open_packed(held.asked)
+    if asked.n_docs:
+        yield replace(prefixed_like(plain, TokenStream.of(asked)), name=f"{held.name}, with its prefix")
 
 
 def _rows(result: RunResult, evals: Mapping[str, EvalSet]) -> pa.Table:

@@ -186,8 +186,8 @@ def n_text_ids(recipe: TrainRecipe, base: Path, tokenizer: TextTokenizer) -> int
     from prill.lm.starts import continued
 
     if recipe.model.base is None:
-        return tokenizer.vocab_size
-    return max(tokenizer.vocab_size, continued(base / recipe.model.base).vocab_size)
+        return int(tokenizer.vocab_size)
+    return max(int(tokenizer.vocab_size), int(continued(base / recipe.model.base).vocab_size))
 
 
 def train_settings(recipe: TrainRecipe, base: Path, *, start: Start, n_row: int) -> TrainSettings:

@@ -25,7 +25,7 @@ from prill.errors import DataError
 from prill.features.keyed import derive_seed, keyed_uniform
 from prill.features.token_counts import TokenCounter
 from prill.lm.data import TokenStream
-from prill.lm.samples.chain import columns_needed, make_samples
+from prill.lm.samples.chain import columns_needed, make_samples, when_asked
 from prill.lm.samples.subset import NothingKeptError
 from prill.lm.samples.token_ends import token_ends
 from prill.lm.samples.transform import Documents, SampleTransform
@@ -35,6 +35,7 @@ from prill.pipeline.walk import Done, ShardWalk
 from prill.run.fingerprint import safe_name
 
 __all__ = [
+    "ASKED",
     "HELD_OUT",
     "REST",
     "TRAIN",
@@ -52,11 +53,13 @@ SPARE = 1.25
 FEWEST_DOCUMENTS = 400
 """A draw aims at no fewer documents than this, so that a short training does not read a handful."""
 
-TRAIN, REST, HELD_OUT = 0, 1, 2
-"""Parts of a source: trained on; trained on in the cooldown; never trained on."""
+TRAIN, REST, HELD_OUT, ASKED = 0, 1, 2, 3
+PARTS = {TRAIN: "train", REST: "cooldown", HELD_OUT: "held_out", ASKED: "asked"}
+"""Files of a source: trained on; trained on in the cooldown; never trained on; the same documents as a model
+that learnt from the transforms is asked (`prill.lm.samples.chain.when_asked`)."""
 
 ENCODE_VERSION = 1
-STREAM_VERSION = 1
+STREAM_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +257,7 @@ def stream_source(
             "seed": seed if samples else None,
         },
         parents=[encoded],
-        files=["train.tokens", "cooldown.tokens", "held_out.tokens", "held_out.parquet"],
+        files=[*(f"{name}.tokens" for name in PARTS.values()), "held_out.parquet"],
         build=lambda paths: packer.write(paths, encoded.parts),
         label=f"pack {name}",
     )
@@ -274,7 +277,7 @@ class _Packer:
 
     def write(self, paths: list[Path], encoded: Sequence[Path]) -> dict[str, int]:
         counts: dict[str, int] = {}
-        for part, path in ((TRAIN, paths[0]), (REST, paths[1]), (HELD_OUT, paths[2])):
+        for part, path in zip(PARTS, paths, strict=False):
             n_docs = 0
             empty: NothingKeptError | None = None
 
@@ -282,13 +285,15 @@ class _Packer:
                 nonlocal n_docs, empty
                 for shard, file in enumerate(encoded):
                     table = read_columns(file)
-                    table = table.filter(pc.equal(table["part"], part))
+                    table = table.filter(pc.equal(table["part"], HELD_OUT if part == ASKED else part))
                     if table.num_rows:
                         try:
-                            chunk = self._chunk(table, shard, is_plain=part != TRAIN)
+                            chunk = self._chunk(table, shard, part)
                         except NothingKeptError as error:
                             empty = error
                             continue
+                        if chunk is None:
+                            break
                         n_docs += len(chunk.lengths)
                         yield chunk
                 if empty is not None and not n_docs:
@@ -301,18 +306,24 @@ class _Packer:
                 vocab_size=self.vocab_size,
                 tokenizer_sha256=self.tokenizer.sha256,
             )
-            label = ("train", "cooldown", "held_out")[part]
+            label = PARTS[part]
             counts |= {f"n_{label}": n_docs, f"n_{label}_tokens": n_tokens}
         held = [read_columns(file, ["part", "n_bytes"]) for file in encoded]
         sizes = [table.filter(pc.equal(table["part"], HELD_OUT))["n_bytes"].to_numpy() for table in held]
-        write_parquet(paths[3], pa.table({"n_bytes": np.concatenate(sizes).astype(np.int64)}))
+        write_parquet(paths[-1], pa.table({"n_bytes": np.concatenate(sizes).astype(np.int64)}))
         return counts
 
-    def _chunk(self, table: pa.Table, shard: int, *, is_plain: bool) -> PackedChunk:
+    def _chunk(self, table: pa.Table, shard: int, part: int) -> PackedChunk | None:
+        """A shard's documents of a part; None where nothing can be asked in another way."""
         stream = self._stream(table)
         rows = table["row"].to_numpy()
-        if not is_plain:
-            stream = self._transformed(table, stream)
+        if part == ASKED:
+            asked = when_asked(self.samples, self._documents(table, stream), seed=self.seed)
+            if asked is None:
+                return None
+            stream = asked
+        elif part == TRAIN:
+            stream = make_samples(self.samples, self._documents(table, stream), seed=self.seed)
             rows = rows if stream.origins is None else rows[stream.origins]
         channels = {name: getattr(stream, name) for name in CHANNELS if getattr(stream, name) is not None}
         return PackedChunk(
@@ -333,14 +344,15 @@ class _Packer:
         tokens[is_text] = values
         return TokenStream(tokens=tokens, doc_starts=starts, name=self.name)
 
-    def _transformed(self, table: pa.Table, stream: TokenStream) -> TokenStream:
+    def _documents(self, table: pa.Table, stream: TokenStream) -> Documents:
+        """What transforms get."""
         fields = {
             name.removeprefix("field_"): table[name].combine_chunks()
             for name in table.column_names
             if name.startswith("field_")
         }
         texts = fields.pop("text", None)
-        documents = Documents(
+        return Documents(
             stream=stream,
             hashes=table["key"].to_numpy(),
             encode=lambda words: list(self.tokenizer.encode_batch(list(words))),
@@ -349,4 +361,3 @@ class _Packer:
             texts=texts,
             ends=None if texts is None else token_ends(self.tokenizer, stream, texts),
         )
-        return make_samples(self.samples, documents, seed=self.seed)

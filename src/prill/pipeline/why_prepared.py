@@ -16,12 +16,12 @@ from prill.pipeline.locate import locate
 from prill.pipeline.measuring import ReadDocuments
 from prill.pipeline.place import recall_place
 from prill.pipeline.preparation import prepared_spec
-from prill.pipeline.prepare import of_study
+from prill.pipeline.prepare import of_study, preparation_recipe
 from prill.pipeline.texts import texts_spec
 from prill.prepare.measure import Judge
 from prill.prepare.pii import Pii, without_secrets
 from prill.prepare.spec import groupings, measures
-from prill.recipe import PrepareRecipe, load_any_recipe
+from prill.recipe import PrepareRecipe
 from prill.report.spans import TextSpan, edit_spans
 from prill.run.directory import StoredRun, read_run
 
@@ -58,7 +58,7 @@ def explain_prepared(run_folder: Path, document: str) -> Explained:
         DataError: there is no such document, or the preparation has not come that far.
     """
     recipe_path = recall_place(run_folder)
-    recipe = load_any_recipe(recipe_path)
+    recipe = preparation_recipe(recipe_path)
     if not isinstance(recipe, PrepareRecipe):
         recipe = of_study(recipe)
     corpus = _measured(run_folder, recipe, recipe_path.parent)

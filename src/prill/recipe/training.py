@@ -20,6 +20,7 @@ __all__ = [
     "ModelSpec",
     "NestedSpec",
     "SourceSpec",
+    "SwapSpec",
     "TrainRecipe",
     "WeightPoint",
 ]
@@ -56,6 +57,18 @@ class CooldownSpec(_Model):
     """The end of the training on fresh documents without sample transforms."""
 
     share: float = Field(0.1, gt=0, lt=1, description="Share of the training tokens.")
+
+
+class SwapSpec(_Model):
+    """Random tokens in place of some, for `swap_detection` or to be recovered (SLM)."""
+
+    rate: float = Field(0.15, gt=0, lt=1, description="Share of the tokens that are swapped.")
+    task: Literal["detect", "recover"] = Field(
+        "detect", description="Detect swaps (with the objective `swap_detection`), or learn what was there."
+    )
+    sees: Literal["left", "all"] = Field(
+        "left", description="What a token is judged by: what is before it, or (an encoder) the whole document."
+    )
 
 
 class NestedSpec(_Model):
@@ -132,6 +145,7 @@ class TrainRecipe(_Model):
     cooldown: CooldownSpec | None = Field(
         None, description="The end on fresh documents without sample transforms; null: none."
     )
+    swaps: SwapSpec | None = Field(None, description="Tokens swapped in every row; null: none.")
     tokenizer: TokenizerSpec = Field(
         default_factory=TokenizerSpec, description="How text becomes tokens; a base brings its own."
     )

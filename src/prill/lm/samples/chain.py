@@ -18,7 +18,7 @@ from prill.lm.data import TokenStream
 from prill.lm.samples.subset import aligned, take_documents
 from prill.lm.samples.transform import Documents, SampleTransform
 
-__all__ = ["columns_needed", "make_samples", "tags_added"]
+__all__ = ["columns_needed", "make_samples", "tags_added", "when_asked"]
 
 
 def tags_added(transforms: Sequence[SampleTransform]) -> int:
@@ -29,6 +29,23 @@ def tags_added(transforms: Sequence[SampleTransform]) -> int:
 def columns_needed(transforms: Sequence[SampleTransform]) -> tuple[str, ...]:
     """Columns of the corpus that any of them reads, sorted; `text` stands for texts and token ends."""
     return tuple(sorted({name for transform in transforms for name in transform.needs}))
+
+
+def when_asked(
+    transforms: Sequence[SampleTransform], documents: Documents, *, seed: int
+) -> TokenStream | None:
+    """Evaluation documents as models that learnt from these transforms are asked: behind line, source, tag.
+
+    Transforms that say so have a method `when_asked`; where none has one, there is nothing to be asked with:
+    None. Every document gives one sample that ends with its own tokens.
+    """
+    here, is_changed = documents, False
+    for transform in transforms:
+        asked = getattr(transform, "when_asked", None)
+        if asked is not None:
+            here, is_changed = replace(here, stream=asked()(here, seed=seed)), True
+        here = replace(here, vocab_size=here.vocab_size + transform.n_added)
+    return here.stream if is_changed else None
 
 
 def make_samples(transforms: Sequence[SampleTransform], documents: Documents, *, seed: int) -> TokenStream:

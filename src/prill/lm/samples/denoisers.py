@@ -32,8 +32,10 @@ from prill.errors import DataError, RecipeError
 from prill.lm.catalog import record
 from prill.lm.data import TokenStream
 from prill.lm.samples.keyed_bits import Bits, keyed, nth, uniform
+from prill.lm.samples.opened import Opened
+from prill.lm.samples.plain import Plain
 from prill.lm.samples.spans import hidden_counts, ranges, span_mask
-from prill.lm.samples.transform import Documents
+from prill.lm.samples.transform import Documents, SampleTransform
 from prill.lm.samples.whole_rows import in_whole_rows
 
 __all__ = [
@@ -195,6 +197,11 @@ class Denoisers:
         """Names and ids of the added tokens, sentinels first, for a tokenizer that is exported."""
         names = [f"<span {i}>" for i in range(self.n_sentinels)] + [f"<mode {m}>" for m in MODES] + ["<end>"]
         return {name: vocab_size + i for i, name in enumerate(names)}
+
+    def when_asked(self) -> SampleTransform:
+        """Evaluation documents behind the mode tag of S, to be continued."""
+        tag = self.n_sentinels + MODES.index("S")
+        return Opened(tag=tag, n_added=self.n_added) if self.mode_tags else Plain()
 
     def __call__(self, documents: Documents, *, seed: int) -> TokenStream:
         """Samples in whole rows; `origins` names the document of each.

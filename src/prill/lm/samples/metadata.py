@@ -16,7 +16,7 @@ rest away (`row_end`, as the reference), `pieces` here gives each piece its line
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -31,7 +31,7 @@ from prill.lm.data import TokenStream
 from prill.lm.samples.columns import base_column, column_words
 from prill.lm.samples.insertion import prefix_documents
 from prill.lm.samples.subset import cut_documents
-from prill.lm.samples.transform import Documents
+from prill.lm.samples.transform import Documents, SampleTransform
 from prill.lm.samples.whole_rows import in_whole_rows
 
 __all__ = ["Form", "Metadata", "Missing", "frequent_values", "host_of", "insert_lines"]
@@ -102,6 +102,10 @@ class Metadata:
     @property
     def needs(self) -> tuple[str, ...]:
         return () if self.fixed is not None or not self.line else (base_column(self.column),)
+
+    def when_asked(self) -> SampleTransform:
+        """The lines before whole evaluation documents."""
+        return replace(self, pieces=False)
 
     def __call__(self, documents: Documents, *, seed: int) -> TokenStream:
         """The documents, each after its line of weight 0."""

@@ -10,7 +10,7 @@ on unless `weight` says so; control codes were.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -21,7 +21,7 @@ from prill.lm.data import TokenStream
 from prill.lm.samples.columns import base_column, column_words
 from prill.lm.samples.insertion import prefix_documents
 from prill.lm.samples.keyed_bits import keyed, uniform
-from prill.lm.samples.transform import Documents
+from prill.lm.samples.transform import Documents, SampleTransform
 
 __all__ = ["SourcePrefix", "Style"]
 
@@ -84,6 +84,10 @@ class SourcePrefix:
     @property
     def needs(self) -> tuple[str, ...]:
         return (base_column(self.column),)
+
+    def when_asked(self) -> SampleTransform:
+        """The prefix before every evaluation document, never dropped."""
+        return replace(self, drop=0.0, weight=0.0)
 
     def __call__(self, documents: Documents, *, seed: int) -> TokenStream:
         """The documents, each after its prefix unless its draw drops it."""
