@@ -64,7 +64,7 @@ def head_backward(
     hidden: torch.Tensor,
     head: torch.Tensor,
     targets: torch.Tensor,
-    into: torch.Tensor,
+    into: torch.Tensor | None,
     *,
     terms: Terms = PLAIN,
     soft: SoftLabels | None = None,
@@ -75,7 +75,7 @@ def head_backward(
         hidden: (K, N, d), without gradient.
         head: (K, V, d).
         targets: (K, N).
-        into: where the gradient for `head` goes, fp32, (K, V, d).
+        into: where the gradient for `head` goes, fp32, (K, V, d); None: the head is frozen.
         terms: what is minimised; extra and density terms are not the head's and are left to the caller.
         soft: the teacher's labels where `terms` asks for a teacher and gives no full distribution.
     Returns:
@@ -87,16 +87,19 @@ def head_backward(
     losses = torch.zeros(n_models, dtype=torch.float64, device=hidden.device)
     for k in _groups(hidden):
         weigher = _Weigher(terms, soft, k)
-        losses[k] = _group_backward(hidden[k], head[k], targets[k], into[k], hidden_gradient[k], weigher)
+        head_part = None if into is None else into[k]
+        losses[k] = _group_backward(hidden[k], head[k], targets[k], head_part, hidden_gradient[k], weigher)
     if terms.weights is None:
         losses /= n_tokens
-        into.div_(n_tokens)
         hidden_gradient.div_(n_tokens)
+        if into is not None:
+            into.div_(n_tokens)
     else:
         n_trained = (terms.weights != 0).sum(1).clamp_min_(1)
         losses /= n_trained
-        into.div_(n_trained[:, None, None])
         hidden_gradient.div_(n_trained[:, None, None])
+        if into is not None:
+            into.div_(n_trained[:, None, None])
     if terms.auxiliary is not None:
         losses += terms.auxiliary
     if terms.hidden_gradient is not None:
@@ -108,7 +111,7 @@ def _group_backward(
     hidden: torch.Tensor,
     head: torch.Tensor,
     targets: torch.Tensor,
-    into: torch.Tensor,
+    into: torch.Tensor | None,
     below: torch.Tensor,
     weigher: _Weigher,
 ) -> torch.Tensor:
@@ -133,6 +136,8 @@ def _group_backward(
             assert factors.on_teacher is not None
             chunk.teacher.take_from(weight, factors.on_teacher)
         below[:, part] = (_product(weight, head) * factors.on_all).sub_(answer)
+        if into is None:
+            continue
         head_gradient = _product(weight.transpose(1, 2), (here * factors.on_all).to(here.dtype))
         into.add_(head_gradient) if number else into.copy_(head_gradient)
         for k, ids in enumerate(wanted):

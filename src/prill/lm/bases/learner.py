@@ -150,8 +150,6 @@ class HfLearner:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         head = self.skeleton.head()
         into = self.skeleton.flat.head_part(gradient)
-        if into is None:
-            into = torch.empty(head.shape, device=head.device)
         return self.skeleton.rule.backward(below, head, batch.targets, into, terms=terms, soft=batch.soft)
 
     def _backward(self, outputs: list[torch.Tensor], gradients: list[torch.Tensor]) -> None:

@@ -49,7 +49,7 @@ class HeadRule:
         hidden: torch.Tensor,
         head: torch.Tensor,
         targets: torch.Tensor,
-        into: torch.Tensor,
+        into: torch.Tensor | None,
         *,
         terms: Terms,
         soft: SoftLabels | None,
@@ -80,11 +80,12 @@ class HeadRule:
         hidden: torch.Tensor,
         head: torch.Tensor,
         targets: torch.Tensor,
-        into: torch.Tensor,
+        into: torch.Tensor | None,
         terms: Terms,
         soft: SoftLabels | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        into.zero_()
+        if into is not None:
+            into.zero_()
         below = torch.empty_like(hidden)
         loss = torch.zeros(1, dtype=torch.float64, device=hidden.device)
         for part in _chunks(hidden, head.shape[1]):
@@ -96,11 +97,13 @@ class HeadRule:
             (slope,) = torch.autograd.grad(shares, raw, above)
             slope = slope.to(hidden.dtype)
             below[0, part] = slope @ head[0]
-            into[0].add_(slope.T @ hidden[0, part])
+            if into is not None:
+                into[0].add_(slope.T @ hidden[0, part])
         n_trained = float(targets.shape[1])
         if terms.weights is not None:
             n_trained = max(1.0, float((terms.weights != 0).sum()))
-        into.div_(n_trained)
+        if into is not None:
+            into.div_(n_trained)
         return loss / n_trained, below.div_(n_trained)
 
 

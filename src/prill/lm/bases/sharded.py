@@ -283,19 +283,20 @@ class _HeadLoss(torch.autograd.Function):
         terms = terms_of(objective, below, batch, extra.detach().float()[None], at)
         if terms.density:
             raise RecipeError("a density term does not go with sharded weights", where="objective")
-        into = torch.empty(1, *head.shape, device=head.device)
+        into = torch.empty(1, *head.shape, device=head.device) if ctx.needs_input_grad[1] else None
         losses, above = rule.backward(
             below, head.detach()[None], batch.targets, into, terms=terms, soft=batch.soft
         )
         own = torch.zeros_like(extra) if terms.extra_gradient is None else terms.extra_gradient[0]
-        ctx.save_for_backward(above, into[0].to(head.dtype), own.to(extra.dtype))
+        for_head = None if into is None else into[0].to(head.dtype)
+        ctx.save_for_backward(above, for_head, own.to(extra.dtype))
         count = batch.targets.numel() if terms.weights is None else int((terms.weights != 0).sum())
         return losses[0].double(), torch.tensor(float(count), dtype=torch.float64, device=head.device)
 
     @staticmethod
     def backward(ctx: Any, share: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        found = [gradient * share.to(gradient.dtype) for gradient in ctx.saved_tensors]
-        return found[0], found[1] if ctx.needs_input_grad[1] else None, found[2], None, None, None, None
+        found = [None if x is None else x * share.to(x.dtype) for x in ctx.saved_tensors]
+        return *found, None, None, None, None
 
 
 def _shard(shell: _Shell, world: World, dtype: torch.dtype, device: torch.device) -> None:
