@@ -14,7 +14,7 @@ from prill.lm.shape import Shape
 
 torch = pytest.importorskip("torch")
 
-from prill.lm.checkpoint import load_model, save_model  # noqa: E402
+from prill.lm.checkpoint import load_model, read_shape, save_model  # noqa: E402
 from prill.lm.hf import export_llama, import_llama  # noqa: E402
 from prill.lm.model import StackedLlama  # noqa: E402
 
@@ -112,3 +112,20 @@ def test_the_tokenizer_travels_with_the_export(tmp_path: Path) -> None:
         "tokenizer_config.json",
     ]
     assert (tmp_path / "tokenizer.json").read_bytes() == b'{"version": "1.0"}'
+
+
+def test_a_model_that_has_diverged_is_not_loaded(tmp_path: Path) -> None:
+    model = stack(tied=True)
+    model.flat[1, 5] = torch.nan
+    save_model(tmp_path, model, 1)
+    assert read_shape(tmp_path) == model.shape  # the header alone is fine
+    with pytest.raises(
+        DataError, match=r"model\.safetensors: weights must be finite, found nan in embedding"
+    ):
+        load_model(tmp_path)
+
+
+def test_the_export_names_the_tokenizers_own_end_of_text(tmp_path: Path) -> None:
+    tokenizer = json.dumps({"added_tokens": [{"id": 7, "content": "</s>"}, {"id": 8, "content": "<s>"}]})
+    export_llama(tmp_path, stack(tied=True), 0, eos_id=7, tokenizer_json=tokenizer.encode())
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text())["eos_token"] == "</s>"

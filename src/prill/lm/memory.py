@@ -92,8 +92,9 @@ def step_needs(learner: Learner, *, row_tokens: int) -> Needs:
     fixed = n_columns * (4 + (width if width == 2 else 0))
     if isinstance(shape, Shape):
         row = _row_bytes(replace(shape, seq_len=row_tokens), width)
-    else:
-        row = int(getattr(learner, "row_bytes")(row_tokens))  # noqa: B009
+    else:  # what does not say is taken to need as much a row as its weights
+        told = getattr(learner, "row_bytes", None)
+        row = n_columns * 4 if told is None else int(told(row_tokens))
 
     def needs(n_models: int, n_rows: int) -> int:
         return n_models * (fixed + n_rows * row) + LOGITS
