@@ -29,7 +29,16 @@ from prill.lm.nested.learner import NestedLearner
 from prill.lm.nested.sizes import Nested, size_name
 from prill.lm.objectives.objective import At
 from prill.lm.optimizer import AdamSettings, StackedAdamW
-from prill.lm.plan import BranchResult, CurvePoint, Run, RunResult, Segment, StepInfo, TrainSettings
+from prill.lm.plan import (
+    BranchResult,
+    CurvePoint,
+    EvaluationInfo,
+    Run,
+    RunResult,
+    Segment,
+    StepInfo,
+    TrainSettings,
+)
 from prill.lm.score import EvalSet, score_documents
 from prill.lm.tracking.incidents import Suspects, suspects
 from prill.lm.tracking.metrics import Metrics
@@ -69,6 +78,7 @@ class Loop:
         models_dir: Path | None,
         metrics: Metrics | None,
         on_step: Callable[[StepInfo], None] | None,
+        on_evaluation: Callable[[EvaluationInfo], None] | None = None,
         world: World | None = None,
     ) -> None:
         self.runs = runs
@@ -77,6 +87,7 @@ class Loop:
         self.world = world or World()
         self.models_dir = models_dir if self.world.is_main else None
         self.on_step = on_step if self.world.is_main else None
+        self.on_evaluation = on_evaluation if self.world.is_main else None
         for phase in settings.batches.phases:
             self.world.part(0, phase.n_rows)
         self.file = checkpoint_dir / "training.safetensors" if checkpoint_dir else None
@@ -214,8 +225,11 @@ class Loop:
             for prefix, model in _evaluated(path.model).items()
             for name, evals in sorted(self.eval_sets.items())
         }
+        n_tokens = self.settings.batches.n_tokens(segment.stop)
+        if self.on_evaluation is not None:
+            found, masked = self.progress.losses[number], tuple(self.progress.masked[number])
+            self.on_evaluation(EvaluationInfo(n_tokens=n_tokens, losses=found, masked=masked))
         if self.models_dir is not None:
-            n_tokens = self.settings.batches.n_tokens(segment.stop)
             for k, run in enumerate(self.runs):
                 folder = self.models_dir / f"{safe_name(run.label)}-{n_tokens}"
                 meta = {

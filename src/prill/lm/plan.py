@@ -27,7 +27,16 @@ from prill.lm.schedules.course import Course
 from prill.lm.schedules.spec import ScheduleSpec, WsdSpec
 from prill.lm.tracking.health import HealthPolicy
 
-__all__ = ["BranchResult", "CurvePoint", "Run", "RunResult", "Segment", "StepInfo", "TrainSettings"]
+__all__ = [
+    "BranchResult",
+    "CurvePoint",
+    "EvaluationInfo",
+    "Run",
+    "RunResult",
+    "Segment",
+    "StepInfo",
+    "TrainSettings",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +210,21 @@ class StepInfo:
     share_of_peak: float
     resumed_from: int | None = None
     note: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationInfo:
+    """Told after every evaluation.
+
+    Attributes:
+        n_tokens: tokens each model has seen on this path.
+        losses: nats of each document of each evaluation set, (K, D).
+        masked: models that broke before it, (K,).
+    """
+
+    n_tokens: int
+    losses: Mapping[str, NDArray[np.float64]]
+    masked: tuple[bool, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

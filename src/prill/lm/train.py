@@ -30,6 +30,7 @@ from prill.lm.feed.check import check_feed
 from prill.lm.plan import (
     BranchResult,
     CurvePoint,
+    EvaluationInfo,
     Run,
     RunResult,
     Segment,
@@ -46,6 +47,7 @@ __all__ = [
     "BranchResult",
     "CurvePoint",
     "EvalSet",
+    "EvaluationInfo",
     "Run",
     "RunResult",
     "Segment",
@@ -65,6 +67,7 @@ def train(
     models_dir: Path | None = None,
     metrics: Metrics | None = None,
     on_step: Callable[[StepInfo], None] | None = None,
+    on_evaluation: Callable[[EvaluationInfo], None] | None = None,
     world: World | None = None,
 ) -> list[RunResult]:
     """Train every run through the whole plan.
@@ -78,6 +81,7 @@ def train(
         models_dir: where to keep each evaluated model, in `<label>-<tokens>/`.
         metrics: where metrics and incidents go; None: nowhere.
         on_step: told after every step.
+        on_evaluation: told after every evaluation.
         world: the processes that train together (`prill.lm.distributed.joined`); None: this one alone. Only
             the main one writes files and is told.
     Returns:
@@ -101,6 +105,7 @@ def train(
         models_dir=models_dir,
         metrics=metrics,
         on_step=on_step,
+        on_evaluation=on_evaluation,
         world=world,
     ).finish()
 
