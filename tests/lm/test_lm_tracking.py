@@ -89,6 +89,19 @@ def test_files_of_a_resumed_training_equal_those_of_an_uninterrupted_one(
     ] * 2
 
 
+def test_a_person_is_told_a_few_warnings_and_the_file_all(tmp_path: Path) -> None:
+    notes: list[str] = []
+    watch = Observation(["a", "b"], facts(tmp_path), n_steps=200, note=notes.append)
+    watch.start(None)
+    for done in range(1, 151):
+        watch.step(report(done, loss=9.0 if done > 30 and done % 5 == 0 else 3.0))
+    watch.finish()
+    kinds = [json.loads(line)["kind"] for line in (tmp_path / INCIDENTS).read_text().splitlines()]
+    assert kinds.count("loss spike") == 48  # 24 steps of two models
+    assert len(notes) == 11
+    assert notes[-1].startswith("further warnings are told in")
+
+
 def test_clocks_are_in_the_timings_alone(tmp_path: Path) -> None:
     metrics, _ = observed(tmp_path, [], 1000)
     assert b"time" not in metrics

@@ -63,7 +63,7 @@ class HealthPolicy:
     window: int = 64
     spike_deviations: float = 8.0
     spike_rise: float = 0.5
-    gradient_factor: float = 5.0
+    gradient_factor: float = 10.0
     divergence_rise: float = 1.0
 
     def __post_init__(self) -> None:

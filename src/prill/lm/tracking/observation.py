@@ -31,6 +31,7 @@ __all__ = ["INCIDENTS", "METRICS", "TIMINGS", "Observation", "StepReport", "metr
 
 METRICS, INCIDENTS, TIMINGS = "metrics.jsonl", "incidents.jsonl", "timings.jsonl"
 TIMING_EVERY_S = 1.0
+MAX_WARNINGS = 10  # of one session that a person is told; raw text with small batches has many outliers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,7 @@ class Observation:
         self._incidents: RecordFile | None = None
         self._timings: EventLog | None = None
         self._timed_at = -math.inf
+        self._n_warnings = 0
 
     @property
     def masked(self) -> tuple[bool, ...]:
@@ -186,9 +188,16 @@ class Observation:
         if self._incidents is None:
             return
         self._incidents.append(incident.as_record())
+        if incident.finding.kind == "recovery":
+            return
+        self._trackers.alert(incident.text)
+        if incident.finding.action == "warn":
+            self._n_warnings += 1
+            if self._n_warnings == MAX_WARNINGS + 1:
+                self._note(f"further warnings are told in {self.facts.folder / INCIDENTS} alone")
+            if self._n_warnings > MAX_WARNINGS:
+                return
         self._note(incident.text)
-        if incident.finding.kind != "recovery":
-            self._trackers.alert(incident.text)
 
 
 def _incident(labels: Sequence[str], report: StepReport, finding: Finding, held: Suspects) -> Incident:
