@@ -223,7 +223,7 @@ def test_the_cycle_trains_counts_and_resumes(tmp_path: Path) -> None:
         precision="fp32",
         device="cpu",
     )
-    cycle = VCycle(levels=levels, n_tokens=(320, 960, 640), peak_rates=(None, 6e-3, None))
+    cycle = VCycle(levels=levels, n_tokens=(320, 960, 640), peak_rates=(3e-3, 6e-3, None))
     runs = [Run(label=f"arm/{seed}", seed=seed, feed=feed(seed)) for seed in (1, 2)]
     found = v_cycle(runs, plan, cycle, folder=tmp_path, eval_sets=evals)
     assert [stage[0].branches[-1].n_tokens for stage in found.stages] == [320, 960, 640]

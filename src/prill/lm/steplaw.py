@@ -13,8 +13,9 @@ D = 0.5 M it gives 1.2e-2, and a run of some hundred steps cannot use the rate o
 0.5 M. The best batch was the law's at 0.13 M (two rows of 256); at 0.5 M two rows were 0.4 % better than its
 four. At the law's batch the best rates were about 5.5e-3, 3.5e-3 and 2.2e-3 for the three sizes, and 3.6e-3
 for nano with 0.5 M, so they fall with N^-0.41 and hardly depend on D. On the demonstration's corpus nano's
-best was 3e-3. So up to 1 M parameters the rate is 3e-3 (N / 0.33 M)^-0.41 (or the law's, if lower), from
-10 M on it is the law's, and in between it is interpolated in log N. `Advice.origin` says which.
+best was 3e-3. So from 0.1 M to 1 M parameters the rate is 3e-3 (N / 0.33 M)^-0.41 (or the law's, if lower),
+below as at 0.1 M, from 10 M on the law's, and in between it is interpolated in log N. `Advice.origin` says
+which.
 
 Source: Li et al. 2025, arXiv:2503.04715, and its released table of fits; the lower end: Prill's calibration.
 """
@@ -54,8 +55,8 @@ RATE_COVARIANCE = (
 BATCH_MEAN = (-0.54354217, 0.57094436)
 BATCH_COVARIANCE = ((1.911796359e-01, -8.1515722e-03), (-8.1515722e-03, 3.485179e-04))
 """Of (1, ln D) for ln B*."""
-MEASURED_RATE, MEASURED_AT, MEASURED_POWER_N = 3e-3, 328_320, -0.41  # at nano; N as tiny and pico ask
-MEASURED_UP_TO = 1e6
+MEASURED_RATE, MEASURED_AT, MEASURED_POWER_N = 3e-3, 328_320, -0.41  # at nano, and how pico and tiny differ
+MEASURED_FROM, MEASURED_UP_TO = 1e5, 1e6
 LAW_FROM = 1e7
 MIN_ROWS = 2
 
@@ -156,7 +157,8 @@ def advise(n_params: int, n_tokens: int, seq_len: int) -> Advice:
     law_rate = step_law_rate(n_params, n_tokens)
     origin: Origin
     batch = step_law_batch_tokens(n_tokens)
-    measured = min(MEASURED_RATE * (n_params / MEASURED_AT) ** MEASURED_POWER_N, law_rate)
+    size = max(n_params, MEASURED_FROM) / MEASURED_AT
+    measured = min(MEASURED_RATE * size**MEASURED_POWER_N, law_rate)
     if n_params <= MEASURED_UP_TO:
         rate, origin = measured, "measured"
     elif n_params >= LAW_FROM:
