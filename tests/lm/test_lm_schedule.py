@@ -124,16 +124,16 @@ def test_advice_for_nano_is_the_calibrated_one_and_the_law_from_ten_million() ->
 @given(st.floats(1e5, 1e9), st.integers(100_000, 10**11))
 def test_advice_lies_between_measurement_and_law(n: float, d: int) -> None:
     advice = advise(int(n), d, 256)
-    measured = min(3e-3 * (int(n) / 328_320) ** -0.41, advice.law_rate)
+    measured = min(3e-3 * (int(n) / 328_320) ** (-1 / 3), advice.law_rate)
     assert measured * 0.999999 <= advice.peak_rate <= advice.law_rate * 1.000001
     assert advice.n_rows >= 2
 
 
 def test_advice_follows_what_was_measured_below_a_million_parameters() -> None:
     pico, tiny = (ladder_shape(name, vocab_size=4096) for name in ("pico", "tiny"))
-    # the best rates of bench/step_law.py at the law's batch were about 5.5e-3 and 2.2e-3
-    assert advise(pico.n_params, 128_000, 256).peak_rate == pytest.approx(5.5e-3, rel=0.2)
-    assert advise(tiny.n_params, 128_000, 256).peak_rate == pytest.approx(2.2e-3, rel=0.2)
+    # the best rates of bench/step_law.py at the law's batch were about 5.7e-3 and 2.8e-3; the optimum is flat
+    assert advise(pico.n_params, 128_000, 256).peak_rate == pytest.approx(5.7e-3, rel=0.3)
+    assert advise(tiny.n_params, 128_000, 256).peak_rate == pytest.approx(2.8e-3, rel=0.3)
     assert advise(pico.n_params, 128_000, 256).n_rows == 2
 
 

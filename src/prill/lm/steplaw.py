@@ -11,9 +11,10 @@ What Prill does below that range: the law's batch still holds, its rate does not
 D = 0.5 M it gives 1.2e-2, and a run of some hundred steps cannot use the rate of a long one.
 `bench/step_law.py` trained grids of rate x batch at pico, nano and tiny with D 0.13 M, and at nano with
 0.5 M. The best batch was the law's at 0.13 M (two rows of 256); at 0.5 M two rows were 0.4 % better than its
-four. At the law's batch the best rates were about 5.5e-3, 3.5e-3 and 2.2e-3 for the three sizes, and 3.6e-3
-for nano with 0.5 M, so they fall with N^-0.41 and hardly depend on D. On the demonstration's corpus nano's
-best was 3e-3. So from 0.1 M to 1 M parameters the rate is 3e-3 (N / 0.33 M)^-0.41 (or the law's, if lower),
+four. At the law's batch the best rates were about 5.7e-3, 3.6e-3 and 2.8e-3 for the three sizes (means of
+two runs, 2.2e-3 and 3.5e-3 for tiny), and 3.6e-3 for nano with 0.5 M, so they fall about as N^(-1/3), as on
+the OLMo ladder, and hardly depend on D. On the demonstration's corpus nano's best was 3e-3 to 4.5e-3.
+So from 0.1 M to 1 M parameters the rate is 3e-3 (N / 0.33 M)^(-1/3) (or the law's, if lower),
 below as at 0.1 M, from 10 M on the law's, and in between it is interpolated in log N. `Advice.origin` says
 which.
 
@@ -55,7 +56,7 @@ RATE_COVARIANCE = (
 BATCH_MEAN = (-0.54354217, 0.57094436)
 BATCH_COVARIANCE = ((1.911796359e-01, -8.1515722e-03), (-8.1515722e-03, 3.485179e-04))
 """Of (1, ln D) for ln B*."""
-MEASURED_RATE, MEASURED_AT, MEASURED_POWER_N = 3e-3, 328_320, -0.41  # at nano, and how pico and tiny differ
+MEASURED_RATE, MEASURED_AT, MEASURED_POWER_N = 3e-3, 328_320, -1 / 3  # at nano, and how pico and tiny differ
 MEASURED_FROM, MEASURED_UP_TO = 1e5, 1e6
 LAW_FROM = 1e7
 MIN_ROWS = 2
