@@ -21,8 +21,9 @@ from prill.lm.samples.swaps import Swaps
 from prill.pipeline import train_model
 from prill.pipeline.inputs import Attempts, available_cores
 from prill.pipeline.place import remember_place
+from prill.pipeline.telling import counters, followed
 from prill.pipeline.train_feeds import FeedPlan, SourcePlan, share_points
-from prill.pipeline.train_job import HeldOut, TrainJob, run_job
+from prill.pipeline.train_job import HeldOut, TrainJob, metrics_folder, run_job
 from prill.pipeline.train_results import Trained, publish
 from prill.pipeline.train_sources import (
     ASKED,
@@ -35,13 +36,11 @@ from prill.pipeline.train_sources import (
     sample_of,
     stream_source,
 )
-from prill.pipeline.training import counters, followed
 from prill.pipeline.walk import Done, ShardWalk
 from prill.recipe import load_train_recipe
 from prill.recipe.training import TrainRecipe
 from prill.run.atomic import atomic_write
 from prill.run.directory import RunDirectory
-from prill.run.fingerprint import safe_name
 from prill.run.progress import choose_progress
 from prill.run.signals import stop_on_signals
 
@@ -294,7 +293,7 @@ class _Training:
                     held_out=held_out,
                     folder=step.folder / f"training-{number:05d}",
                     models=step.folder / f"models-{number:05d}",
-                    metrics=walk.run.path / "metrics" / safe_name("-".join(map(str, seeds)) + " seeds"),
+                    metrics=metrics_folder(walk.run.path, seeds),
                     trackers=recipe.trackers,
                     name=recipe.name,
                     counter=counter_files[number],
@@ -305,14 +304,12 @@ class _Training:
             todo = [(job, part) for job, part in zip(jobs, parts, strict=True) if not step.usable_part(part)]
             total = settings.n_tokens * recipe.seeds
             with walk.progress.step(f"train {recipe.seeds} models", total, "tokens") as display:
-                display.advance(total - sum(settings.n_tokens * len(job.seeds) for job, _ in todo))
+                display.reused(total - sum(settings.n_tokens * len(job.seeds) for job, _ in todo))
 
-                def finished(position: int, notes: list[str]) -> None:
+                def finished(position: int, _: None) -> None:
                     step.finish_part(todo[position][1])
-                    for note in notes:
-                        walk.progress.note(note)
 
-                with followed(display, counter_files):
+                with followed(display, counter_files, walk.progress.note):
                     walk.engine.map(
                         run_job,
                         todo,

@@ -17,7 +17,10 @@ from prill.lm.feed.phases import FeedPhase, PhasedFeed
 from prill.lm.feed.stream import StreamFeed
 from prill.lm.samples.swaps import SwapFeed, Swaps
 
-__all__ = ["FeedPlan", "SourcePlan"]
+__all__ = ["COOLDOWN", "FeedPlan", "SourcePlan"]
+
+COOLDOWN = "cooldown"
+"""Follows a source's name where its fresh documents at the end are counted apart."""
 
 
 @dataclass(frozen=True, kw_only=True)

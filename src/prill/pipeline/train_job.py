@@ -13,15 +13,23 @@ import pyarrow as pa
 from prill.corpus.columns import read_columns
 from prill.corpus.packed import open_packed
 from prill.corpus.writers import write_parquet
+from prill.pipeline.telling import Telling
 from prill.pipeline.train_feeds import FeedPlan
 from prill.run.fingerprint import safe_name
 
 if TYPE_CHECKING:
-    from prill.lm.plan import RunResult, StepInfo, TrainSettings
+    from prill.lm.plan import RunResult, TrainSettings
     from prill.lm.score import EvalSet
     from prill.lm.tracking.known import TrackerName
 
-__all__ = ["HeldOut", "TrainJob", "metrics_folder", "run_job"]
+__all__ = ["ASKED", "SIZE", "HeldOut", "TrainJob", "metrics_folder", "run_job"]
+
+
+ASKED = ", with its prefix"
+"""Follows the name of a set in the results where its documents stand behind prefixes."""
+
+SIZE = ", size "
+"""Stands between the name of a set and that of a nested size that was measured on it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +60,7 @@ class TrainJob:
         metrics: folder of the metrics files.
         trackers: told beside the files.
         name: of the training.
-        counter: file of one int64 that tells tokens done, for the display; decides nothing.
+        counter: file that tells the display how far it is (`prill.pipeline.telling`); decides nothing.
         threads: of this process; None leaves them.
     """
 
@@ -79,8 +87,8 @@ def metrics_folder(run: Path, seeds: Sequence[int]) -> Path:
     return run / "metrics" / safe_name("-".join(map(str, seeds)) + " seeds")
 
 
-def run_job(item: tuple[TrainJob, Path]) -> list[str]:
-    """Train and measure one stack; writes its losses to the given path; returns notes for the user."""
+def run_job(item: tuple[TrainJob, Path]) -> None:
+    """Train and measure one stack; writes its losses to the given path."""
     import torch
 
     from prill.lm.backend import keep_freed_memory
@@ -93,13 +101,9 @@ def run_job(item: tuple[TrainJob, Path]) -> list[str]:
     job, path = item
     if job.threads is not None:
         torch.set_num_threads(job.threads)
-    counter = np.memmap(job.counter, np.int64, "r+", shape=(1,))
-
-    def count(step: StepInfo) -> None:
-        counter[0] = job.settings.tokens_done(step.done) * len(job.seeds)
-
-    notes: list[str] = []
     evals = {found.name: found for held in job.held_out for found in read_held_out(held)}
+    n_bytes = {name: int(found.n_bytes.sum()) for name, found in evals.items() if not name.endswith(ASKED)}
+    telling = Telling(job.counter, job.settings, job.seeds, n_bytes)
     results = train(
         [Run(label=f"seed-{seed}", seed=seed, feed=job.feeds.feed(seed)) for seed in job.seeds],
         job.settings,
@@ -107,12 +111,12 @@ def run_job(item: tuple[TrainJob, Path]) -> list[str]:
         checkpoint_dir=job.folder,
         models_dir=job.models,
         metrics=Metrics(
-            folder=job.metrics, name=job.name, trackers=open_trackers(job.trackers), note=notes.append
+            folder=job.metrics, name=job.name, trackers=open_trackers(job.trackers), note=telling.note
         ),
-        on_step=count,
+        on_step=telling.step,
+        on_evaluation=telling.evaluation,
     )
     write_parquet(path, pa.concat_tables([_rows(result, evals) for result in results]))
-    return notes
 
 
 def read_held_out(held: HeldOut) -> Iterator[EvalSet]:
@@ -130,14 +134,17 @@ def read_held_out(held: HeldOut) -> Iterator[EvalSet]:
     yield plain
     asked = open_packed(held.asked)
     if asked.n_docs:
-        yield replace(prefixed_like(plain, TokenStream.of(asked)), name=f"{held.name}, with its prefix")
+        yield replace(prefixed_like(plain, TokenStream.of(asked)), name=f"{held.name}{ASKED}")
 
 
 def _rows(result: RunResult, evals: Mapping[str, EvalSet]) -> pa.Table:
-    """One row an evaluation, set and document."""
+    """One row an evaluation, set (of every nested size) and document; a model that broke has no losses."""
     parts = []
     for branch in result.branches:
-        for name, losses in branch.losses.items():
+        found = [(name, name, losses) for name, losses in branch.losses.items()]
+        for size, by_set in branch.sizes.items():
+            found += [(f"{name}{SIZE}{size}", name, losses) for name, losses in by_set.items()]
+        for shown, name, losses in found:
             n = len(losses)
             parts.append(
                 pa.table(
@@ -145,9 +152,9 @@ def _rows(result: RunResult, evals: Mapping[str, EvalSet]) -> pa.Table:
                         "seed": np.full(n, result.seed, np.int64),
                         "n_tokens": np.full(n, branch.n_tokens, np.int64),
                         "n_epochs": np.full(n, branch.n_epochs),
-                        "eval_set": pa.array([name] * n, pa.string()),
+                        "eval_set": pa.array([shown] * n, pa.string()),
                         "doc": np.arange(n),
-                        "loss_nats": losses,
+                        "loss_nats": np.full(n, np.nan) if branch.is_masked else losses,
                         "n_bytes": evals[name].n_bytes,
                         "n_tokens_doc": evals[name].n_tokens,
                     }

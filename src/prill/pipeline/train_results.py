@@ -16,9 +16,13 @@ from prill.corpus.columns import read_columns
 from prill.corpus.writers import write_parquet
 from prill.pipeline.dataset import write_lineage
 from prill.pipeline.train_feeds import FeedPlan
+from prill.pipeline.train_job import metrics_folder
+from prill.pipeline.train_model import jobs_of
+from prill.pipeline.train_report import TrainFindings, training_report
 from prill.pipeline.train_sources import SourceStreams
 from prill.pipeline.walk import Done, ShardWalk
 from prill.recipe.training import TrainRecipe
+from prill.report.training_render import write_training_report
 from prill.run.atomic import atomic_write
 from prill.run.directory import read_run
 from prill.stats.intervals import mean_interval
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Trained", "publish"]
 
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +55,11 @@ def publish(
     feeds: FeedPlan,
     trained: Done,
 ) -> Trained:
-    """Write models, account, results and lineage."""
+    """Write models, account, results, lineage and report."""
     models = _export(walk, trained, tokenizer)
     account = _account(walk, recipe, settings, feeds, trained)
     folder = walk.run.path
+    metrics = [metrics_folder(folder, seeds) for seeds in jobs_of(recipe, settings)]
 
     def build(paths: list[Path]) -> None:
         losses = pa.concat_tables(read_columns(part) for part in trained.parts)
@@ -73,13 +78,24 @@ def publish(
         atomic_write(paths[1], _summary(recipe, settings, found).encode())
         records = [r for r in read_run(folder).records if r.step != "results"]
         write_lineage(paths[2], records, {"models": models})
+        told = TrainFindings(
+            recipe=recipe,
+            recipe_path=recipe_path,
+            settings=settings,
+            feeds=feeds,
+            results=found["results"],
+            sources=found["sources"],
+            records=records,
+            metrics=metrics,
+        )
+        write_training_report(paths[3], training_report(told))
 
     done = walk.at_once(
         "results",
         version=RESULTS_VERSION,
         settings={"recipe": recipe_path.read_text(encoding="utf-8")},
         parents=[trained, account, models],
-        files=["training.json", "summary.txt", "lineage.json"],
+        files=["training.json", "summary.txt", "lineage.json", "report.html"],
         folder=folder,
         build=build,
         label="write the results",

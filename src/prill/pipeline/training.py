@@ -7,10 +7,7 @@ one with two threads, and stacking gains only a few percent. On a GPU the seeds 
 from __future__ import annotations
 
 import shutil
-import tempfile
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from prill.corpus.columns import read_columns
+from prill.pipeline.telling import followed
 from prill.pipeline.walk import Walk
-from prill.run.progress import StepProgress
 from prill.run.step import Step
 from prill.study.conclude import REST
 from prill.study.trials import TrialGroup, bits_per_byte, run_group
@@ -27,10 +24,9 @@ from prill.study.trials import TrialGroup, bits_per_byte, run_group
 if TYPE_CHECKING:
     from prill.lm.plan import TrainSettings
 
-__all__ = ["GPU_STACK", "counters", "followed", "stack_size", "train_groups"]
+__all__ = ["GPU_STACK", "stack_size", "train_groups"]
 
 GPU_STACK = 16
-POLL_S = 0.5
 
 
 def stack_size(asked: int | None, settings: TrainSettings) -> int:
@@ -45,7 +41,7 @@ def train_groups(walk: Walk, step: Step, groups: Sequence[TrialGroup], parts: Se
     todo.sort(key=lambda item: -totals[item[0].label])  # the longest first: no worker waits long for the last
     n_models = sum(len(group.runs) for group in groups)
     with walk.progress.step(f"train {n_models} proxies", sum(totals.values()), "tokens") as display:
-        display.advance(sum(totals.values()) - sum(totals[group.label] for group, _ in todo))
+        display.reused(sum(totals.values()) - sum(totals[group.label] for group, _ in todo))
         finished_rows: list[pa.Table] = []
 
         def finished(position: int, _: Any) -> None:
@@ -87,35 +83,3 @@ def _findings(rows: pa.Table, eval_sets: set[str]) -> Iterator[str]:
                 f"{arm} {np.mean(values):.3f} ({len(values)})" for arm, values in sorted(final.items())
             )
             yield f"{eval_set.partition(':')[2]}: bits per byte so far (trials): {means}"
-
-
-@contextmanager
-def counters(n: int) -> Iterator[list[Path]]:
-    """Small files outside the run in which workers tell how far they are; they decide nothing."""
-    with tempfile.TemporaryDirectory(prefix="prill-") as folder:
-        paths = [Path(folder) / str(number) for number in range(n)]
-        for path in paths:
-            path.write_bytes(b"\0" * 8)
-        yield paths
-
-
-@contextmanager
-def followed(display: StepProgress, paths: Sequence[Path]) -> Iterator[None]:
-    """Advance the display as the workers' counters grow."""
-    maps = [np.memmap(path, np.int64, "r", shape=(1,)) for path in paths]
-    stop = threading.Event()
-
-    def follow() -> None:
-        seen = 0
-        while not stop.wait(POLL_S):
-            now = sum(int(m[0]) for m in maps)
-            display.advance(max(0, now - seen))
-            seen = max(seen, now)
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()

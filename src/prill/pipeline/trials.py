@@ -17,7 +17,8 @@ from prill.pipeline import proof
 from prill.pipeline.parts import objective_of
 from prill.pipeline.pool import REST as HELD_BACK
 from prill.pipeline.steps import Choice, Pool, held_out_rest, longest_document
-from prill.pipeline.training import counters, stack_size, train_groups
+from prill.pipeline.telling import counters
+from prill.pipeline.training import stack_size, train_groups
 from prill.pipeline.walk import Done, Walk
 from prill.recipe.model import CONTROL, TrialSpec
 from prill.study.conclude import REST, target_set

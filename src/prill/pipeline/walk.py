@@ -122,7 +122,7 @@ class ShardWalk:
         todo = [(index, paths) for index, paths in todo if any(paths)]
         total = sum(shard.n_bytes for shard in shards)
         with self.progress.step(label, total, "bytes") as display:
-            display.advance(total - sum(shards[index].n_bytes for index, _ in todo))
+            display.reused(total - sum(shards[index].n_bytes for index, _ in todo))
 
             def finished(position: int, _: Any) -> None:
                 index, paths = todo[position]

@@ -11,7 +11,7 @@ from prill.report import numbers
 from prill.report.corpus_model import CorpusReport, RuleOutcome
 from prill.report.overview import Headline
 
-__all__ = ["always_fired", "corpus_headline", "firing_notes", "never_fired", "plural"]
+__all__ = ["always_fired", "corpus_headline", "firing_notes", "listed", "never_fired", "plural"]
 
 _REASONS_TOLD = 3
 _NAMES_TOLD = 12
@@ -83,7 +83,7 @@ def _dropped(data: CorpusReport) -> str:
     n_dropped = data.dropped.n_documents
     if len(told) == 1:
         return f"{numbers.count(n_dropped)} dropped, all for “{ordered[0].reason}”."
-    return f"{numbers.count(n_dropped)} dropped: {_listed(told)}."
+    return f"{numbers.count(n_dropped)} dropped: {listed(told)}."
 
 
 def _remains(data: CorpusReport) -> str:
@@ -109,5 +109,6 @@ def _n_judged(rule: RuleOutcome, data: CorpusReport) -> int:
     return data.before.n_documents if rule.n_judged is None else rule.n_judged
 
 
-def _listed(parts: Sequence[str]) -> str:
+def listed(parts: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`"""
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

@@ -31,7 +31,18 @@ def environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shown = ("compact", "count", "difference", "interval", "loss", "percent", "power", "score", "size")
+    shown = (
+        "compact",
+        "count",
+        "difference",
+        "interval",
+        "loss",
+        "percent",
+        "plain",
+        "power",
+        "score",
+        "size",
+    )
     environment.filters |= {name: getattr(numbers, name) for name in shown}
     environment.filters |= {"prose": prose, "spoken": spoken}
     environment.filters["percent_whole"] = _percent_whole

@@ -156,8 +156,8 @@ class LiveProgress:
                 return Text("")
             state = self._state(step)
             rows = [self._row(self._spinner, Text(step.name, "bold"), self._bar(step.pace.share), state)]
-            if step.findings:
-                rows.append(self._row("", Text(""), Text(step.findings[-1], "dim", no_wrap=True)))
+            for words in [step.words, *step.findings[-1:]]:
+                rows += [self._row("", Text(""), Text(words, "dim", no_wrap=True))] if words else []
             return Group(*rows, *self._whole_run(step))
 
     def _whole_run(self, step: _LiveStep) -> list[RenderableType]:
@@ -209,11 +209,20 @@ class _LiveStep:
         self.name = name
         self.pace = pace
         self.findings: list[str] = []
+        self.words = ""
         self._progress = progress
 
     def advance(self, n: int = 1, **amounts: float) -> None:
         """More units are done."""
         self.pace.advance(n, amounts)
+
+    def reused(self, n: int) -> None:
+        """Units of an earlier session."""
+        self.pace.reuse(n)
+
+    def status(self, text: str) -> None:
+        """Where it stands; shown until the next."""
+        self.words = _safe(text)
 
     def finding(self, text: str) -> None:
         """Something worth knowing; the latest are kept."""

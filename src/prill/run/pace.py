@@ -30,7 +30,7 @@ class Pace:
         self.unit = unit
         self._clock = clock
         self._start = clock()
-        self._n_done = 0
+        self._n_done = self._n_reused = 0
         self._amounts: dict[str, float] = {}
         self._lock = threading.Lock()
 
@@ -40,6 +40,12 @@ class Pace:
             self._n_done += n
             for name, amount in amounts.items():
                 self._amounts[name] = self._amounts.get(name, 0.0) + amount
+
+    def reuse(self, n: int) -> None:
+        """`n` more units were done before: no time went into them."""
+        with self._lock:
+            self._n_done += n
+            self._n_reused += n
 
     @property
     def n_done(self) -> int:
@@ -61,10 +67,10 @@ class Pace:
     @property
     def remaining_s(self) -> float | None:
         """Seconds still to go at the pace so far; None when that cannot be said."""
-        share = self.share
-        if not share or self.elapsed_s < _MIN_ELAPSED_S:
+        n_own = self._n_done - self._n_reused
+        if not self.total or n_own <= 0 or self.elapsed_s < _MIN_ELAPSED_S:
             return None
-        return self.elapsed_s * (1.0 - share) / share
+        return self.elapsed_s * max(0, self.total - self._n_done) / n_own
 
     def amounts(self) -> dict[str, float]:
         """The amounts so far, by name."""
@@ -77,8 +83,9 @@ class Pace:
         if elapsed_s < _MIN_ELAPSED_S:
             return {}
         amounts = self.amounts()
-        if self.unit in _RATED_UNITS and self._n_done:
-            amounts = {self.unit: float(self._n_done), **amounts}
+        n_own = self._n_done - self._n_reused
+        if self.unit in _RATED_UNITS and n_own:
+            amounts = {self.unit: float(n_own), **amounts}
         return {name: amount / elapsed_s for name, amount in amounts.items()}
 
 

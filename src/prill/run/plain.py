@@ -81,6 +81,7 @@ class _PlainStep:
         self._name = name
         self._pace = pace
         self._said_at = 0.0
+        self._status = ""
         self._said: set[str] = set()
 
     def advance(self, n: int = 1, **amounts: float) -> None:
@@ -90,6 +91,14 @@ class _PlainStep:
         if now - self._said_at >= self._progress.every_s and self._pace.share != 1.0:
             self._said_at = now
             self._progress.write(f"{self._name}: {self._state()}")
+
+    def reused(self, n: int) -> None:
+        """Units of an earlier session."""
+        self._pace.reuse(n)
+
+    def status(self, text: str) -> None:
+        """Where it stands; said with the next line."""
+        self._status = text
 
     def finding(self, text: str) -> None:
         """Something worth knowing; said once."""
@@ -119,4 +128,5 @@ class _PlainStep:
         words += [f"{pace.share:.0%}"] if pace.share is not None else []
         words += [format_rate(rate, name) for name, rate in pace.rates().items()]
         words += [f"about {format_seconds(pace.remaining_s)} left"] if pace.remaining_s is not None else []
+        words += [self._status]
         return ", ".join(word for word in words if word) + self._progress.whole_run(self._name, pace.share)

@@ -23,6 +23,14 @@ class StepProgress(Protocol):
         """`n` more units are done, and with them these amounts (`documents=5000`), shown as rates."""
         ...
 
+    def reused(self, n: int) -> None:
+        """`n` units were done by an earlier session: they are done, but say nothing of the pace."""
+        ...
+
+    def status(self, text: str) -> None:
+        """Where the step stands, in a few words: `loss 3.214`; each replaces the one before."""
+        ...
+
     def finding(self, text: str) -> None:
         """Something worth knowing: `1.3 % of the documents are exact copies`."""
         ...
@@ -75,6 +83,12 @@ class SilentProgress:
 
 class _SilentStep:
     def advance(self, n: int = 1, **amounts: float) -> None:
+        """Ignored."""
+
+    def reused(self, n: int) -> None:
+        """Ignored."""
+
+    def status(self, text: str) -> None:
         """Ignored."""
 
     def finding(self, text: str) -> None:

@@ -53,7 +53,7 @@ class TrialGroup:
     Args:
         runs: the models; all share shape, schedule and evaluation sets.
         settings: the shared training settings.
-        counter: file of one int64 that tells training tokens done, for the display; decides nothing.
+        counter: file that begins with one int64, the training tokens done, for the display; decides nothing.
     """
 
     runs: tuple[TrialRun, ...]
