@@ -18,6 +18,7 @@ from prill.errors import InternalError, PrillError, ResourceError
 if TYPE_CHECKING:
     from prill.pipeline.prepare import Prepared
     from prill.pipeline.publish import Outcome
+    from prill.pipeline.train_results import Trained
 
 __all__ = ["app", "main"]
 
@@ -101,9 +102,7 @@ def train(
     done = train_recipe(
         recipe, output=output, n_workers=workers, is_quiet=quiet, accept_changes=accept_changes
     )
-    typer.echo(done.summary, nl=False)
-    for folder in done.models:
-        typer.echo(f"model: {folder}")
+    _finish_training(done)
 
 
 @app.command()
@@ -172,9 +171,12 @@ def report(
     from prill.pipeline.prepare import is_preparation, rewrite_corpus_report
     from prill.pipeline.publish import timings_table
     from prill.pipeline.run import rewrite_report
+    from prill.pipeline.train_again import is_training, rewrite_training_report
 
     if timings:
         typer.echo(timings_table(run_folder))
+    elif is_training(run_folder):
+        _finish_training(rewrite_training_report(run_folder))
     elif is_preparation(run_folder):
         _finish_preparation(rewrite_corpus_report(run_folder))
     else:
@@ -319,6 +321,13 @@ def _finish_preparation(done: Prepared) -> None:
     typer.echo(f"prepared: {done.folder / 'prepared'}")
     if done.rewritten is not None:
         typer.echo(f"rewritten: {done.folder / 'rewritten'}")
+
+
+def _finish_training(done: Trained) -> None:
+    typer.echo(done.summary, nl=False)
+    for folder in done.models:
+        typer.echo(f"model: {folder}")
+    typer.echo(f"report: {done.folder / 'report.html'}")
 
 
 def _finish(outcome: Outcome) -> None:
