@@ -87,3 +87,19 @@ def test_a_row_that_is_not_covered_is_refused() -> None:
         segment_attention(row, row, row, Segments([3, 1]))
     with pytest.raises(InternalError, match="at least one token"):
         Segments([3, 0])
+
+
+def test_bf16_is_padded_to_few_lengths_without_a_trace() -> None:
+    lengths = [100, 130, 64, 3, 200]
+    inputs = [heads(1, 2, sum(lengths), seed=n).bfloat16().requires_grad_() for n in range(3)]
+    exact = [x.detach().double().requires_grad_() for x in inputs]
+    ours = segment_attention(*inputs, Segments(lengths))
+    theirs = masked(*exact, lengths)
+    torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=0.03)  # 8 bits
+    above = torch.ones_like(ours)
+    for mine, wanted in zip(
+        torch.autograd.grad(ours, inputs, above),
+        torch.autograd.grad(theirs, exact, above.double()),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine.double(), wanted, rtol=0.03, atol=0.06)

@@ -109,6 +109,7 @@ def test_every_token_of_every_document_is_scored_once(
         max_len=max_len,
         context=data.draw(st.integers(1, max_len)),
         most_windows=data.draw(st.integers(1, 9)),
+        row_step=data.draw(st.integers(1, 12)),
     )
     docs = documents(lengths)
     starts = np.cumsum([0, *lengths])
@@ -122,7 +123,9 @@ def test_every_token_of_every_document_is_scored_once(
         np.testing.assert_array_equal(row.targets[row.scores >= 0], tokens[place])
         np.testing.assert_array_equal(row.inputs[row.scores >= 0], before[place])
         assert row.n_tokens == sum(row.lengths) <= layout.row_tokens
-        assert len(row.lengths) <= layout.most_windows
+        assert max(row.lengths) <= max_len
+        assert sum(row.scores[np.cumsum(row.lengths) - 1] >= 0) <= layout.most_windows  # the others fill up
+        assert row.n_tokens % layout.row_step == 0 or row.n_tokens == layout.row_tokens
         seen += place.tolist()
     assert sorted(seen) == list(range(len(tokens)))
 
@@ -175,6 +178,17 @@ def test_bf16_is_close_to_fp32() -> None:
     full, _ = scored(StackedScorer(model), docs)
     near, _ = scored(StackedScorer(half), docs)
     np.testing.assert_allclose(near, full, rtol=5e-3)
+
+
+def test_rows_come_in_few_shapes_whatever_the_documents() -> None:
+    settings = ScoreSettings(prefix=0, row_tokens=1024)
+    layout = layout_of(StackedScorer(stack(1, seq_len=512)), settings)
+    shapes = set()
+    for seed in range(30):
+        docs = documents(np.random.default_rng(seed).integers(1, 900, size=12).tolist())
+        starts = np.cumsum([0, *map(len, docs)])
+        shapes |= {row.n_tokens for row in packed_rows(docs, starts, layout, prefix=0)}
+    assert shapes <= {256, 512, 768, 1024}
 
 
 def test_any_learner_can_be_scored_through_its_losses() -> None:
@@ -291,6 +305,6 @@ class Cramped:
 
 
 def test_too_little_memory_is_told_with_a_row_that_fits() -> None:
-    with pytest.raises(ResourceError, match=r"(?s)a row of 300 tokens.*a row of 37 tokens fits.*`max_len`"):
+    with pytest.raises(ResourceError, match=r"(?s)a row of 512 tokens.*a row of 32 tokens fits.*`max_len`"):
         scored(Cramped(), documents([300]))
     assert scored(Cramped(), documents([300]), row_tokens=37)[0].tolist() == [[0.0]]

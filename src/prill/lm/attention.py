@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from prill.errors import InternalError
 
@@ -30,6 +30,7 @@ __all__ = ["Segments", "segment_attention"]
 
 SHORT = 48  # tokens: below it a call costs more than padding (measured at 4 heads of 64)
 LARGEST_GROUP = 64  # segments padded together
+KERNEL_STEP = 64  # tokens: lengths are padded to multiples of it where kernels are kept by length
 
 
 class Segments:
@@ -180,6 +181,9 @@ def _causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rule: _
     if rule.softcap is not None:
         return _capped(query, key, value, rule, rule.softcap)
     length = query.shape[2]
+    if _keeps_kernels(query) and length > KERNEL_STEP and length % KERNEL_STEP:
+        query, key, value = (pad(x, (0, 0, 0, -length % KERNEL_STEP)) for x in (query, key, value))
+        return _causal(query, key, value, rule)[:, :, :length]
     is_whole = rule.window is None or rule.window >= length
     return scaled_dot_product_attention(
         query,
@@ -190,6 +194,11 @@ def _causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, rule: _
         scale=rule.scale,
         enable_gqa=query.shape[1] != key.shape[1],
     )
+
+
+def _keeps_kernels(query: torch.Tensor) -> bool:
+    """Whether the library compiles and keeps a kernel for every length it meets: memory would not be flat."""
+    return query.device.type == "cpu" and query.dtype == torch.bfloat16
 
 
 def _capped(

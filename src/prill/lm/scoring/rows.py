@@ -38,12 +38,15 @@ class Layout:
         max_len: longest window, m.
         context: c of the rolling windows.
         most_windows: windows of a row at most.
+        row_step: rows are filled up with tokens that nobody reads to a multiple of this, or to their end, so
+            that products come in few shapes; libraries keep something for every shape they have met.
     """
 
     row_tokens: int
     max_len: int
     context: int
     most_windows: int
+    row_step: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,7 @@ class ScoringRow:
     Attributes:
         inputs: token ids that go in, int64, (N,).
         targets: token ids to predict, int64, (N,).
-        lengths: of its windows, in order; they sum to N.
+        lengths: of its windows, in order, then of what fills the row up, if anything; they sum to N.
         scores: the token of the flush that each place scores, int64, (N,); -1: context only.
     """
 
@@ -99,13 +102,20 @@ def packed_rows(
     ]
     lengths = [window.length for _, window in cut]
     for row in best_fit(lengths, layout.row_tokens, most=layout.most_windows):
-        yield _filled([(docs[i], int(starts[i]), window) for i, window in (cut[n] for n in row)], prefix)
+        parts = [(docs[i], int(starts[i]), window) for i, window in (cut[n] for n in row)]
+        n_tokens = sum(lengths[n] for n in row)
+        n_filled = min(layout.row_tokens, n_tokens + -n_tokens % layout.row_step)
+        whole, rest = divmod(n_filled - n_tokens, layout.max_len)
+        yield _filled(parts, (layout.max_len,) * whole + ((rest,) if rest else ()), prefix)
 
 
-def _filled(parts: list[tuple[NDArray[Any], int, Window]], prefix: int) -> ScoringRow:
-    lengths = tuple(window.length for _, _, window in parts)
+def _filled(
+    parts: list[tuple[NDArray[Any], int, Window]], fillers: tuple[int, ...], prefix: int
+) -> ScoringRow:
+    lengths = (*(window.length for _, _, window in parts), *fillers)
     bounds = list(itertools.accumulate(lengths, initial=0))
-    inputs, targets, scores = (np.empty(bounds[-1], dtype=np.int64) for _ in range(3))
+    inputs, targets = (np.full(bounds[-1], prefix, dtype=np.int64) for _ in range(2))
+    scores = np.full(bounds[-1], -1, dtype=np.int64)
     for (doc, start, window), at, end in zip(parts, bounds, bounds[1:], strict=False):
         first, scored, stop = window
         targets[at:end] = doc[first:stop]

@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 SCORER_VERSION = 1
+ROW_STEP = 256  # tokens
 MOMENTS = ("mean_log_prob", "var_log_prob", "rank")
 
 Docs = list[NDArray[Any]]
@@ -177,7 +178,11 @@ def layout_of(scorer: TokenScorer, settings: ScoreSettings) -> Layout:
     if scorer.row_tokens is not None:
         row_tokens = max(max_len, min(row_tokens, scorer.row_tokens))
     return Layout(
-        row_tokens=row_tokens, max_len=max_len, context=settings.context, most_windows=settings.most_windows
+        row_tokens=row_tokens,
+        max_len=max_len,
+        context=settings.context,
+        most_windows=settings.most_windows,
+        row_step=ROW_STEP,
     )
 
 
