@@ -12,9 +12,11 @@ import pytest
 from corpus_report_sample import sample_corpus_report
 from report_sample import sample_report
 from test_report_render import poisoned
+from training_report_sample import sample_training_report
 
 from prill.report.corpus_render import render_corpus
 from prill.report.render import render
+from prill.report.training_render import render_training
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 FLAGS = (
@@ -29,6 +31,7 @@ FLAGS = (
 
 STUDIES = ["plain", "single", "hostile", "many", "huge"]
 CORPORA = ["corpus", "corpus-hostile"]
+TRAININGS = ["training", "training-hostile"]
 
 pytestmark = [
     pytest.mark.browser,
@@ -63,6 +66,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     corpora = {"corpus": sample_corpus_report(), "corpus-hostile": poisoned(sample_corpus_report())}
     texts = {name: render(report) for name, report in data.items()}
     texts |= {name: render_corpus(report) for name, report in corpora.items()}
+    trainings = {
+        "training": sample_training_report(),
+        "training-hostile": poisoned(sample_training_report(n_sets=8)),
+    }
+    texts |= {name: render_training(report) for name, report in trainings.items()}
     paths = {name: folder / f"{name}.html" for name in texts}
     for name, path in paths.items():
         path.write_text(texts[name], encoding="utf-8")
@@ -93,7 +101,7 @@ def shown_documents(driver: Any) -> int:
     return int(driver.execute_script(f"{script}.filter(d => d.offsetParent !== null).length"))
 
 
-@pytest.mark.parametrize("name", STUDIES + CORPORA)
+@pytest.mark.parametrize("name", STUDIES + CORPORA + TRAININGS)
 def test_no_console_message_and_no_request(driver, pages, name):
     open_page(driver, pages[name])
     assert driver.get_log("browser") == []
@@ -123,7 +131,7 @@ def test_even_injected_markup_is_stopped_by_the_policy(driver, pages):
     assert colour != "rgb(255, 0, 0)"
 
 
-@pytest.mark.parametrize("name", STUDIES + CORPORA)
+@pytest.mark.parametrize("name", STUDIES + CORPORA + TRAININGS)
 @pytest.mark.parametrize("width", [360, 820])
 def test_the_page_never_scrolls_sideways(driver, pages, name, width):
     open_page(driver, pages[name], width=width)
@@ -216,7 +224,7 @@ return seen;
 """
 
 
-@pytest.mark.parametrize("name", ["plain", "corpus"])
+@pytest.mark.parametrize("name", ["plain", "corpus", "training"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_contrast_in_light_and_dark(driver, pages, scheme, name):
     open_page(driver, pages[name])
@@ -243,6 +251,14 @@ def test_paper_is_white_and_opens_what_is_folded(driver, pages):
 def test_a_corpus_report_starts_with_its_account(driver, pages):
     open_page(driver, pages["corpus"])
     for selector in ("#headline", ".lede", ".funnel .is-total .kept-bar"):
+        box = driver.find_element("css selector", selector).rect
+        assert box["height"] > 0
+        assert box["y"] + box["height"] <= 800
+
+
+def test_a_training_report_starts_with_its_losses_and_curve(driver, pages):
+    open_page(driver, pages["training"])
+    for selector in ("#headline", ".key-words tbody tr", ".key-chart svg"):
         box = driver.find_element("css selector", selector).rect
         assert box["height"] > 0
         assert box["y"] + box["height"] <= 800

@@ -16,7 +16,7 @@ from prill.report.training_model import BadRow, IncidentNote, PathPoint, Trainin
 
 __all__ = ["broken_from", "incidents_of", "paths_of"]
 
-TRUNK_POINTS, BRANCH_POINTS = 100, 25
+MOST_POINTS, LEAST_POINTS = 100, 6
 RECOVERY = "recovery"
 COLUMNS = ("loss", "gradient_norm", "learning_rate")
 
@@ -32,7 +32,8 @@ class _Steps:
 def paths_of(folder: Path) -> list[TrainingPath]:
     """Every model's trunk and branches from the metrics of one stack; nothing where there is no file.
 
-    A path has at most 100 points, a branch at most 25; each stands for about as many steps as the next.
+    The longest path has at most 100 points; all points stand for about as many steps, but a short branch has
+    at least six.
     """
     labels: list[str] = []
     found: dict[int | None, _Steps] = {}
@@ -41,11 +42,12 @@ def paths_of(folder: Path) -> list[TrainingPath]:
         steps = found.setdefault(line.get("branch"), _Steps())
         steps.tokens.append(int(line["tokens"]))
         steps.values.append([float(line[f"{column}/{label}"]) for column in COLUMNS for label in labels])
+    steps_a_point = max(1, -(-max((len(steps.tokens) for steps in found.values()), default=0) // MOST_POINTS))
     paths = []
     for branch in sorted(found, key=lambda number: -1 if number is None else number):
         number = None if branch is None else int(branch)
         table = np.array(found[branch].values).reshape(-1, len(COLUMNS), len(labels))
-        n_points = TRUNK_POINTS if number is None or None not in found else BRANCH_POINTS
+        n_points = max(LEAST_POINTS, len(table) // steps_a_point)
         for k, label in enumerate(labels):
             points = tuple(_points(found[branch].tokens, table[:, :, k], n_points))
             paths.append(TrainingPath(run=label, branch=number, points=points))

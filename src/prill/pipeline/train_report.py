@@ -20,6 +20,7 @@ from prill.pipeline.train_model import BASE_RATE, threads_of
 from prill.recipe.training import TrainRecipe
 from prill.report import numbers
 from prill.report import training_model as page
+from prill.report.corpus_words import plural
 from prill.report.model import Fact, InputFile, MethodNote, StepCost
 from prill.run.fingerprint import safe_name
 from prill.run.record import Record
@@ -189,7 +190,7 @@ def _settings(found: TrainFindings) -> Iterator[Fact]:
     yield Fact(label="Optimiser", value=f"AdamW, {beta}, {decay}")
     yield Fact(label="Largest gradient norm", value=f"{settings.clip_norm:g}")
     yield Fact(label="Precision", value=f"{settings.precision} products, fp32 weights")
-    threads = f", {threads_of(recipe)} threads a training" if settings.device == "cpu" else ""
+    threads = f", {plural(threads_of(recipe), 'thread')} a training" if settings.device == "cpu" else ""
     yield Fact(label="Device", value=f"{settings.device}{threads}")
     stack = -(-recipe.seeds // len(found.metrics)) if found.metrics else 1
     yield Fact(label="Models that train as one", value=f"{stack:,}")

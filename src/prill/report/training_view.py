@@ -107,7 +107,7 @@ def training_view(data: TrainingReport, limits: TrainingLimits) -> TrainingView:
     for row in data.reached:
         rows.append(ReachedRow(reached=row, look=look[row.eval_set], is_first=row.eval_set not in seen))
         seen.add(row.eval_set)
-    trunk = _table_path(data.paths)
+    to_the_end = _to_the_end(data.paths)
     return TrainingView(
         headline=training_headline(data),
         notes=training_notes(data),
@@ -118,8 +118,8 @@ def training_view(data: TrainingReport, limits: TrainingLimits) -> TrainingView:
         reached=tuple(rows),
         curves=tuple(_curves(data, look))[: limits.n_charts],
         figures=tuple(_figures(data, limits)),
-        steps=() if trunk is None else tuple(_thinned(trunk.points)),
-        steps_of="" if trunk is None else trunk.run,
+        steps=tuple(_thinned(to_the_end)),
+        steps_of=data.paths[0].run if data.paths else "",
         sources=tuple(_sources(data.sources)),
         incidents=tuple(_incident(note) for note in data.incidents[: limits.n_incidents]),
         n_incidents_left_out=max(0, len(data.incidents) - limits.n_incidents),
@@ -178,10 +178,15 @@ def _figures(data: TrainingReport, limits: TrainingLimits) -> Iterator[Figure]:
             yield Figure(title=title, chart=chart, note=note.strip())
 
 
-def _table_path(paths: Sequence[TrainingPath]) -> TrainingPath | None:
-    """The path whose numbers stand in the table: the first model's longest."""
+def _to_the_end(paths: Sequence[TrainingPath]) -> list[PathPoint]:
+    """The first model's way to its last checkpoint: the trunk up to the last decay, then that decay."""
     own = [path for path in paths if path.run == paths[0].run and path.points]
-    return max(own, key=lambda path: (path.branch is None, path.points[-1].n_tokens), default=None)
+    if not own:
+        return []
+    last = max(own, key=lambda path: path.points[-1].n_tokens)
+    trunk = [point for path in own if path.branch is None for point in path.points]
+    begin = last.points[0].n_tokens if last.branch is not None else 0
+    return [*(point for point in trunk if point.n_tokens < begin), *last.points]
 
 
 def _thinned(points: Sequence[PathPoint]) -> list[PathPoint]:

@@ -44,7 +44,7 @@ def training_headline(data: TrainingReport) -> Headline:
         return Headline(title=f"{what}, {after.removeprefix('after ')} each", lede=_opening(data))
     verb = "reaches" if data.n_models == 1 else "reach"
     title = f"{what} {verb} {_losses(told)} {after}"
-    lede = (*_opening(data), *_fell(data, told), *_sure(data, told))
+    lede = (*_opening(data), *_fell(data, told))
     return Headline(title=title, lede=lede)
 
 
@@ -96,21 +96,14 @@ def _fell(data: TrainingReport, rows: Sequence[Reached]) -> tuple[str, ...]:
     since = f"Since {numbers.compact(pairs[0][0].n_tokens)} tokens"
     changes = [((end.bpb or 0.0) - (start.bpb or 0.0), end.eval_set) for start, end in pairs]
     if len(changes) <= _SETS_IN_WORDS:
-        said = [
-            f"{'fell' if change <= 0 else 'rose'} by {numbers.loss(abs(change))} on {name}"
-            for change, name in changes
-        ]
+        said: list[str] = []
+        for change, name in changes:
+            way = "fell by " if change <= 0 else "rose by "
+            is_told = said and said[-1].startswith(way)
+            said.append(f"{'' if is_told else way}{numbers.loss(abs(change))} on {name}")
         return (f"{since} the loss {listed(said)}.",)
     low, high = min(changes)[0], max(changes)[0]
     return (f"{since} the loss changed by {numbers.difference(low)} to {numbers.difference(high)}.",)
-
-
-def _sure(data: TrainingReport, rows: Sequence[Reached]) -> tuple[str, ...]:
-    known = [row for row in rows if row.low is not None and row.high is not None]
-    if not known or len(known) > _SETS_IN_WORDS:
-        return ()
-    spans = [f"{numbers.loss(row.low)} to {numbers.loss(row.high)} on {row.eval_set}" for row in known]
-    return (f"95 % interval over {data.n_models} seeds: {listed(spans)}.",)
 
 
 def _broken(incidents: Sequence[IncidentNote]) -> list[str]:
