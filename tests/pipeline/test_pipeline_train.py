@@ -1,9 +1,11 @@
-"""`prill train`: sources, mixture, cooldown, transforms, bases, resumption, and what is written."""
+"""`prill train`: sources, mixture, cooldown, transforms, bases, resumption, and what is written.
+
+Every run costs seconds, so tests share two: fresh models, and a base that goes on behind metadata.
+"""
 
 from __future__ import annotations
 
 import json
-import random
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -19,23 +22,22 @@ import yaml
 from prill.demo.machine_text import MachineDocument
 from prill.errors import DataError, PrillError, RecipeError
 from prill.pipeline.train import train_recipe
+from prill.pipeline.train_again import is_training, rewrite_training_report
 from prill.pipeline.train_results import Trained
+from prill.run.verify import verify
 
 torch = pytest.importorskip("torch")
 
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory, machine_text: list[MachineDocument]) -> Path:
-    """Two sources, each document with a url."""
+    """Two sources, each document with a url; in Parquet, which is read without a further process."""
     folder = tmp_path_factory.mktemp("texts")
     code = [d.text for d in machine_text if d.source == "library"]
     prose = [d.text for d in machine_text if d.source != "library"]
     for name, part in (("code", code), ("prose", prose)):
-        lines = [
-            json.dumps({"text": text, "url": f"https://{name}.example.org/{number}"})
-            for number, text in enumerate(part)
-        ]
-        (folder / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+        urls = [f"https://{name}.example.org/{number}" for number in range(len(part))]
+        pq.write_table(pa.table({"text": part, "url": urls}), folder / f"{name}.parquet")
     return folder
 
 
@@ -43,8 +45,8 @@ def recipe(texts: Path, **changes: Any) -> dict[str, Any]:
     given: dict[str, Any] = {
         "name": "a test",
         "sources": {
-            "code": {"corpus": {"paths": [str(texts / "code.jsonl")]}, "weight": 3},
-            "prose": {"corpus": {"paths": [str(texts / "prose.jsonl")]}, "weight": 1},
+            "code": {"corpus": {"paths": [str(texts / "code.parquet")]}, "weight": 3},
+            "prose": {"corpus": {"paths": [str(texts / "prose.parquet")]}, "weight": 1},
         },
         "tokenizer": {"vocab_size": 400, "sample": "200 kB"},
         "model": {"size": "pico", "row_tokens": 64},
@@ -53,8 +55,12 @@ def recipe(texts: Path, **changes: Any) -> dict[str, Any]:
         "schedule": {"wsd": {"warmup": "10%"}},
         "precision": "fp32",
         "held_out": "20 kB",
+        "threads": 1,
     }
     return given | changes
+
+
+TWO_SEEDS: dict[str, Any] = {"seeds": 2, "stack": 2, "checkpoints": [0.5, 1.0]}
 
 
 def run(folder: Path, content: Mapping[str, Any]) -> Trained:
@@ -66,7 +72,24 @@ def run(folder: Path, content: Mapping[str, Any]) -> Trained:
 
 @pytest.fixture(scope="module")
 def trained(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    return run(tmp_path_factory.mktemp("plain"), recipe(texts, seeds=2, checkpoints=[0.5, 1.0]))
+    return run(tmp_path_factory.mktemp("plain"), recipe(texts, **TWO_SEEDS))
+
+
+@pytest.fixture(scope="module")
+def continued(trained: Trained, texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A model of `trained` that goes on, so gently that it stays what it was."""
+    content = recipe(
+        texts,
+        model={"base": str(trained.folder / "models" / "seed-0-16384"), "row_tokens": 64},
+        tokenizer={},
+        tokens=8192,
+        schedule={"constant": {"warmup": "1 step"}},
+        learning_rate=1e-7,
+        cooldown={"share": 0.25},
+    )
+    for source in content["sources"].values():
+        source["samples"] = [{"metadata": {"column": "url"}}]
+    return run(tmp_path_factory.mktemp("continued"), content)
 
 
 def test_sources_are_read_in_proportion_and_accounted_to_the_token(trained: Trained) -> None:
@@ -111,56 +134,66 @@ def test_metrics_tell_every_step(trained: Trained) -> None:
     assert lines[-1]["loss/seed-0"] < lines[0]["loss/seed-0"]
 
 
-def test_a_base_is_continued_from_where_it_stood(trained: Trained, texts: Path, tmp_path: Path) -> None:
-    base = trained.folder / "models" / "seed-0-16384"
-    again = run(
-        tmp_path,
-        recipe(
-            texts,
-            model={"base": str(base), "row_tokens": 64},
-            tokenizer={},
-            tokens=1024,
-            schedule={"constant": {"warmup": "1 step"}},
-            learning_rate=1e-7,
-        ),
-    )
+def test_the_report_tells_what_the_results_tell(trained: Trained) -> None:
+    page = (trained.folder / "report.html").read_text(encoding="utf-8")
+    rows = json.loads((trained.folder / "training.json").read_text())["results"]
+    for row in rows:
+        assert f"{row['bits_per_byte']:.3f}" in page
+        assert f"{row['n_tokens']:,}" in page
+    assert "2 models of 107\u00a0k parameters reach" in page
+    assert page.count('class="line path') == 2 * 2 * 3 + 3  # loss and norm: trunk and two decays a seed
+    assert str(trained.folder) not in page
+
+
+def test_the_report_can_be_written_again_and_the_run_verified(trained: Trained) -> None:
+    page = trained.folder / "report.html"
+    before = page.read_bytes()
+    assert is_training(trained.folder)
+    again = rewrite_training_report(trained.folder)
+    assert page.read_bytes() == before
+    assert again.summary == trained.summary
+    assert verify(trained.folder).problems == ()
+
+
+def test_a_base_is_continued_from_where_it_stood(trained: Trained, continued: Trained) -> None:
     before = json.loads((trained.folder / "training.json").read_text())["results"]
-    after = json.loads((again.folder / "training.json").read_text())["results"]
+    after = json.loads((continued.folder / "training.json").read_text())["results"]
     for name in ("code", "prose"):
         (first,) = [row["by_seed"][0] for row in before if row["set"] == name and row["n_tokens"] == 16_384]
         (second,) = [row["by_seed"][0] for row in after if row["set"] == name]
         assert second == pytest.approx(first, rel=0.02)  # other documents are held out, the model is the same
 
 
-def test_metadata_then_cooldown_masks_the_lines_and_ends_on_plain_documents(
-    texts: Path, tmp_path: Path
-) -> None:
-    content = recipe(texts, cooldown={"share": 0.25})
-    for source in content["sources"].values():
-        source["samples"] = [{"metadata": {"column": "url"}}]
-    done = run(tmp_path, content)
-    rows = pq.read_table(done.folder / "account" / "sources.parquet").to_pylist()
-    assert sum(row["n_tokens"] for row in rows) == 16_384
-    assert sum(row["n_trained_tokens"] for row in rows) < 16_384  # the lines are read, not learnt
+def test_metadata_then_cooldown_masks_the_lines_and_ends_on_plain_documents(continued: Trained) -> None:
+    rows = pq.read_table(continued.folder / "account" / "sources.parquet").to_pylist()
+    assert sum(row["n_tokens"] for row in rows) == 8192
+    assert sum(row["n_trained_tokens"] for row in rows) < 8192  # the lines are read, not learnt
+    page = (continued.folder / "report.html").read_text(encoding="utf-8")
+    for words in ("code, cooldown", "One model was trained", "prill objectives metadata"):
+        assert words in page
 
 
-def test_killed_and_run_again_gives_the_same_models(texts: Path, tmp_path: Path) -> None:
-    content = recipe(texts, tokens=40_960)
-    whole = run(tmp_path / "whole", content)
-    (tmp_path / "killed").mkdir()
-    path = tmp_path / "killed" / "train.yaml"
-    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+def test_killed_and_run_again_gives_the_same_files(trained: Trained, texts: Path, tmp_path: Path) -> None:
+    """`kill -9` once in the preparation, once in the midst of training."""
+    path = tmp_path / "train.yaml"
+    path.write_text(yaml.safe_dump(recipe(texts, **TWO_SEEDS)), encoding="utf-8")
     program = "from prill.cli import main; main()"
     command = [sys.executable, "-c", program, "train", str(path), "--quiet", "-j", "1"]
-    moments = random.Random(5)
-    for _ in range(3):
+    for sign, least in (("steps/*/*.json", 1), ("metrics/*/metrics.jsonl", 20_000)):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(moments.uniform(2.0, 12.0))
+        while process.poll() is None and not _is_there(tmp_path / "trained", sign, least):
+            time.sleep(0.01)
         process.kill()
         process.wait()
-    again = run(tmp_path / "killed", content)
-    for name in ("models/seed-0-40960/model.safetensors", "training.json"):
-        assert (again.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+    again = run(tmp_path, recipe(texts, **TWO_SEEDS))
+    names = [path.relative_to(trained.folder) for path in trained.folder.rglob("metrics.jsonl")]
+    names += [Path("models/seed-1-16384/model.safetensors"), Path("training.json"), Path("report.html")]
+    for name in names:
+        assert (again.folder / name).read_bytes() == (trained.folder / name).read_bytes()
+
+
+def _is_there(run_folder: Path, sign: str, least: int) -> bool:
+    return any(path.stat().st_size >= least for path in run_folder.glob(sign))
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,18 @@ def test_the_pace_of_a_step_gives_rates_and_the_time_left() -> None:
     assert Pace(None, "tokens", clock).share is None
 
 
+def test_what_an_earlier_session_did_says_nothing_of_the_pace() -> None:
+    clock = Clock()
+    pace = Pace(1000, "tokens", clock)
+    pace.reuse(600)
+    assert pace.share == 0.6
+    clock.now += 10
+    assert (pace.remaining_s, pace.rates()) == (None, {})
+    pace.advance(100, {})
+    assert pace.remaining_s == pytest.approx(30.0)  # 10 s for 100 tokens, 300 are left
+    assert pace.rates() == {"tokens": 10.0}
+
+
 def test_the_time_left_of_the_run_weighs_the_announced_steps() -> None:
     clock = Clock()
     plan = PlanPace([("read", 5.0), ("hash", 1.0), ("score", 3.0)], clock)

@@ -133,6 +133,13 @@ class _Following:
 
     def look(self) -> None:
         """Tell what is new."""
+        losses = [counts for counts in self._counts if counts["loss"][0]]
+        if losses:
+            mean = math.fsum(float(counts["loss"][0]) for counts in losses) / len(losses)
+            low = min(float(counts["low"][0]) for counts in losses)
+            high = max(float(counts["high"][0]) for counts in losses)
+            spread = f" ({low:.3f} to {high:.3f})" if high > low else ""
+            self._display.status(f"loss {mean:.3f}{spread}")
         reused = sum(int(counts["resumed"][0]) for counts in self._counts)
         tokens = sum(int(counts["tokens"][0]) for counts in self._counts)
         if reused > self._reused:
@@ -141,13 +148,6 @@ class _Following:
         if tokens - self._reused > self._seen:
             self._display.advance(tokens - self._reused - self._seen)
             self._seen = tokens - self._reused
-        losses = [counts for counts in self._counts if counts["loss"][0]]
-        if losses:
-            mean = math.fsum(float(counts["loss"][0]) for counts in losses) / len(losses)
-            low = min(float(counts["low"][0]) for counts in losses)
-            high = max(float(counts["high"][0]) for counts in losses)
-            spread = f" ({low:.3f} to {high:.3f})" if high > low else ""
-            self._display.status(f"loss {mean:.3f}{spread}")
         for path, start in self._files.items():
             self._files[path] = self._read(path, start)
 
