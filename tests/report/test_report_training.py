@@ -53,6 +53,7 @@ def test_the_headline_tells_what_was_trained_and_reached(data: TrainingReport):
 def test_many_sets_are_told_as_a_range():
     top = training_headline(sample_training_report(n_sets=6))
     assert "2.250 to 2.950 bits per byte on 6 held-out texts" in plain(top.title)
+    assert top.lede[-1].endswith("the loss fell by 0.250.")
 
 
 def test_a_loss_that_rose_is_told(data: TrainingReport):

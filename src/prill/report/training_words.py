@@ -103,6 +103,9 @@ def _fell(data: TrainingReport, rows: Sequence[Reached]) -> tuple[str, ...]:
             said.append(f"{'' if is_told else way}{numbers.loss(abs(change))} on {name}")
         return (f"{since} the loss {listed(said)}.",)
     low, high = min(changes)[0], max(changes)[0]
+    if high <= 0:
+        least, most = numbers.loss(-high), numbers.loss(-low)
+        return (f"{since} the loss fell by {least if least == most else f'{least} to {most}'}.",)
     return (f"{since} the loss changed by {numbers.difference(low)} to {numbers.difference(high)}.",)
 
 
