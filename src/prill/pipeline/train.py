@@ -303,7 +303,7 @@ class _Training:
             ]
             todo = [(job, part) for job, part in zip(jobs, parts, strict=True) if not step.usable_part(part)]
             total = settings.n_tokens * recipe.seeds
-            with walk.progress.step(f"train {recipe.seeds} models", total, "tokens") as display:
+            with walk.progress.step("train", total, "tokens") as display:
                 display.reused(total - sum(settings.n_tokens * len(job.seeds) for job, _ in todo))
 
                 def finished(position: int, _: None) -> None:
