@@ -142,6 +142,13 @@ def test_charts_draw_every_trunk_and_decay_within_the_picture(page: str):
                 assert 20 <= float(y) <= 193
 
 
+def test_paths_without_a_trunk_are_not_called_decays(data: TrainingReport):
+    apart = tuple(path for path in data.paths if path.branch is not None)
+    page = render_training(replace(data, paths=apart))
+    assert "Every checkpoint has a path of its own." in page
+    assert "Fine lines are decays." not in page
+
+
 def test_a_decay_leaves_its_trunk(page: str):
     chart = re.findall(r'<svg class="chart".*?</svg>', page, re.S)[-1]
     trunk, first, _ = (steps for _, steps in re.findall(r'<path class="(line path[^"]*)" d="([^"]*)"', chart))

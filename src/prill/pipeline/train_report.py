@@ -177,7 +177,7 @@ def _settings(found: TrainFindings) -> Iterator[Fact]:
     yield Fact(label="Model", value=_model(recipe))
     yield Fact(label="Vocabulary", value=f"{settings.start.vocab_size:,} tokens, tags included")
     yield Fact(label="Batch", value=f"{largest:,} rows of {batches.row_tokens:,} tokens{ramps}; {law}")
-    yield Fact(label="Steps", value=f"{settings.n_steps:,}, decays included")
+    yield Fact(label="Steps", value=f"{settings.n_steps:,} of one model, decays included")
     yield Fact(label="Peak learning rate", value=f"{settings.peak_rate:.4g}; {rate_origin(recipe, settings)}")
     yield Fact(label="Schedule", value=_named(settings.schedule.as_record()))
     yield Fact(label="Objective", value=_named(recipe.objective) if recipe.objective else PLAIN_OBJECTIVE)

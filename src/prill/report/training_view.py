@@ -100,7 +100,7 @@ class TrainingView:
 
 def training_view(data: TrainingReport, limits: TrainingLimits) -> TrainingView:
     """Everything the template shows; `data` has harmless strings."""
-    names = list(dict.fromkeys(row.eval_set for row in data.reached))
+    names = list(dict.fromkeys(row.eval_set for row in [*final(data), *data.reached]))
     look = looks([Arm(name=name, label=name) for name in names])
     seen: set[str] = set()
     rows = []
@@ -167,7 +167,7 @@ def _figures(data: TrainingReport, limits: TrainingLimits) -> Iterator[Figure]:
     drawn = [Drawn(path=path, css=css[path.run]) for path in data.paths if path.run in css]
     unit = "nats a token" if data.is_plain_loss else "the objective's loss"
     left_out = f" The first {len(shown)} of {len(runs)} models are drawn." if len(shown) < len(runs) else ""
-    decays = " Fine lines are decays." if any(path.branch is not None for path in data.paths) else ""
+    decays = _branches_note(data.paths)
     titles = (
         ("Training loss", loss_chart(drawn, unit=unit), f"{decays}{left_out}"),
         ("Gradient norm", norm_chart(drawn), left_out),
@@ -176,6 +176,13 @@ def _figures(data: TrainingReport, limits: TrainingLimits) -> Iterator[Figure]:
     for title, chart, note in titles:
         if chart:
             yield Figure(title=title, chart=chart, note=note.strip())
+
+
+def _branches_note(paths: Sequence[TrainingPath]) -> str:
+    is_branch = {path.branch is not None for path in paths}
+    if is_branch == {True, False}:
+        return " Fine lines are decays."
+    return " Every checkpoint has a path of its own." if len({path.branch for path in paths}) > 1 else ""
 
 
 def _to_the_end(paths: Sequence[TrainingPath]) -> list[PathPoint]:
