@@ -93,6 +93,7 @@ def test_models_that_all_broke_have_no_loss(data: TrainingReport):
             {"sources": tuple(replace(s, wanted_share=0.5) for s in sample_training_report().sources)},
             "“prose” was to be 50.0 % of the tokens and was 32.5 %",
         ),
+        ({"reached": (reached("code", 1, 3),)}, "Nothing measures “prose”"),
         ({}, "Sparsity is simulated."),
     ],
 )

@@ -19,6 +19,7 @@ _FEW_DOCUMENTS = 10
 _MANY_PASSES = 4.0
 _MISSED_SHARE = 0.01
 _NOTES_A_KIND = 6
+_COOLDOWN = ", cooldown"  # follows the name of a source whose fresh documents are counted apart
 
 
 def final(data: TrainingReport) -> list[Reached]:
@@ -81,7 +82,7 @@ def _losses(rows: Sequence[Reached]) -> str:
 
 
 def _opening(data: TrainingReport) -> tuple[str, ...]:
-    names = list(dict.fromkeys(source.source.removesuffix(", cooldown") for source in data.sources))
+    names = list(dict.fromkeys(source.source.removesuffix(_COOLDOWN) for source in data.sources))
     read = listed(names) if len(names) <= 4 else f"{len(names)} sources"
     each = "" if data.n_models == 1 else " each"
     return (f"{data.model}, {numbers.count(data.n_tokens)} tokens{each}" + (f" of {read}." if read else "."),)
@@ -135,6 +136,12 @@ def _measured(data: TrainingReport) -> list[str]:
     said += [
         f"“{row.eval_set}” is measured on {plural(row.n_documents, 'document')} only."
         for row in few[:_NOTES_A_KIND]
+    ]
+    measured = {row.eval_set for row in data.reached}
+    names = [source.source for source in data.sources if not source.source.endswith(_COOLDOWN)]
+    said += [
+        f"Nothing measures “{name}”: no document of it was drawn to be held out. A larger `held_out` helps."
+        for name in [name for name in names if name not in measured][:_NOTES_A_KIND]
     ]
     if not data.is_plain_loss:
         said.append(
