@@ -102,7 +102,8 @@ def train(
     done = train_recipe(
         recipe, output=output, n_workers=workers, is_quiet=quiet, accept_changes=accept_changes
     )
-    _finish_training(done)
+    if done is not None:
+        _finish_training(done)
 
 
 @app.command()

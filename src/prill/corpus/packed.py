@@ -46,7 +46,7 @@ __all__ = [
 PACKED_VERSION: Final = 1
 
 CHANNELS: Final = {"weights": "F32", "scores": "F32", "visible": "BOOL"}
-"""What a token may carry beside its id: the weight of its loss, what an objective reads, whether all see it."""
+"""What a token may carry beside its id: its loss's weight, what an objective reads, whether all see it."""
 
 _FORMAT: Final = "prill-packed-tokens"
 _HEADER_BYTES: Final = 4096

@@ -41,7 +41,7 @@ from prill.lm.packed import Packed
 
 __all__ = ["Counted", "World", "joined"]
 
-TIMEOUT = datetime.timedelta(minutes=30)  # between two steps lie evaluations and checkpoints
+TIMEOUT = datetime.timedelta(hours=12)  # before the first step the main process reads all sources
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -128,6 +128,25 @@ class World:
                 where=f"process {self.rank}",
                 hint="give all processes the same folders, on a file system that they share",
             )
+
+    def told(self, value: Any = None) -> Any:
+        """What the main process gives, in every process: plain Python objects between processes of one start.
+
+        Raises:
+            ResourceError: another process is gone.
+        """
+        if self.size == 1:
+            return value
+        held = [value]
+        try:
+            dist.broadcast_object_list(held, src=0)
+        except RuntimeError as error:
+            raise ResourceError(
+                f"process {self.rank} of {self.size} has lost another one ({_first_line(error)})",
+                where="distributed training",
+                hint="the message of the process that ended first says why; run again: it resumes",
+            ) from error
+        return held[0]
 
     def _on_device(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.cuda(self.local_rank) if dist.get_backend() == "nccl" else tensor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,6 +45,7 @@ from prill.run.progress import choose_progress
 from prill.run.signals import stop_on_signals
 
 if TYPE_CHECKING:
+    from prill.lm.distributed import World
     from prill.lm.plan import TrainSettings
 
 __all__ = ["open_inputs", "train_recipe"]
@@ -57,8 +58,11 @@ BYTES_PER_TOKEN = 4.0
 
 def train_recipe(
     path: Path, *, output: Path | None, n_workers: int | None, is_quiet: bool, accept_changes: bool
-) -> Trained:
+) -> Trained | None:
     """Train the models of a recipe, or go on with it.
+
+    Under torchrun all processes train together: the main one does everything else, and the others return
+    None.
 
     Args:
         path: the recipe's file; its relative paths start from its folder.
@@ -67,6 +71,35 @@ def train_recipe(
         PrillError: the recipe or an input is wrong; tells all problems before the first step.
     """
     recipe = load_train_recipe(path)
+    if int(os.environ.get("WORLD_SIZE") or 1) <= 1:
+        return _train(recipe, path, output, n_workers, is_quiet=is_quiet, accept_changes=accept_changes)
+    from prill.lm.backend import require_torch, resolve_device
+
+    require_torch()
+    from prill.lm.distributed import joined
+
+    with joined(resolve_device(recipe.device)) as world:
+        if not world.is_main:
+            while (item := world.told()) is not None:
+                run_job(item, world)
+            return None
+        done = _train(
+            recipe, path, output, n_workers, is_quiet=is_quiet, accept_changes=accept_changes, world=world
+        )
+        world.told(None)
+        return done
+
+
+def _train(
+    recipe: TrainRecipe,
+    path: Path,
+    output: Path | None,
+    n_workers: int | None,
+    *,
+    is_quiet: bool,
+    accept_changes: bool,
+    world: World | None = None,
+) -> Trained:
     base = path.resolve().parent
     folder = output or Path(os.path.normpath(base / recipe.output))
     with stop_on_signals(), choose_progress(is_quiet=is_quiet) as progress:
@@ -85,7 +118,7 @@ def train_recipe(
                 name: ShardWalk(run=run, engine=engine, progress=progress, corpus=corpus)
                 for name, corpus in corpora.items()
             }
-            return _Training(recipe=recipe, base=base, walks=walks, path=path).finish()
+            return _Training(recipe=recipe, base=base, walks=walks, path=path, world=world).finish()
 
 
 def open_inputs(recipe: TrainRecipe, base: Path) -> dict[str, Corpus]:
@@ -122,6 +155,7 @@ class _Training:
     base: Path
     walks: Mapping[str, ShardWalk]
     path: Path
+    world: World | None = None
 
     @property
     def walk(self) -> ShardWalk:
@@ -310,16 +344,26 @@ class _Training:
                     step.finish_part(todo[position][1])
 
                 with followed(display, counter_files, walk.progress.note):
-                    walk.engine.map(
-                        run_job,
-                        todo,
-                        kind="processes",
-                        name="train",
-                        on_result=finished,
-                        label=lambda item: item[0].label,
-                    )
+                    self._work_off(todo, finished)
         counts = {"n_tokens": settings.n_tokens * recipe.seeds, "flops": float(settings.flops) * recipe.seeds}
         return Done(record=step.finish(parts, counts), parts=tuple(parts))
+
+    def _work_off(self, todo: Sequence[tuple[TrainJob, Path]], finished: Callable[[int, None], None]) -> None:
+        """Train every stack: in workers of its own, or together with the processes of torchrun."""
+        if self.world is not None:
+            for position, item in enumerate(todo):
+                self.world.told(item)
+                run_job(item, self.world)
+                finished(position, None)
+            return
+        self.walk.engine.map(
+            run_job,
+            todo,
+            kind="processes",
+            name="train",
+            on_result=finished,
+            label=lambda item: item[0].label,
+        )
 
 
 def _held_out(found: SourceStreams) -> HeldOut:

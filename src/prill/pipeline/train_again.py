@@ -30,6 +30,9 @@ def rewrite_training_report(run_folder: Path) -> Trained:
             "a finished training expected", where=str(run_folder), hint="finish it with `prill train RECIPE`"
         )
     (run_folder / "report.html").unlink(missing_ok=True)
-    return train_recipe(
+    done = train_recipe(
         recall_place(run_folder), output=run_folder, n_workers=None, is_quiet=True, accept_changes=False
     )
+    if done is None:
+        raise RecipeError("one process expected, found several", hint="run it without torchrun")
+    return done

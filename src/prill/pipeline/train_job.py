@@ -18,6 +18,7 @@ from prill.pipeline.train_feeds import FeedPlan
 from prill.run.fingerprint import safe_name
 
 if TYPE_CHECKING:
+    from prill.lm.distributed import World
     from prill.lm.plan import RunResult, TrainSettings
     from prill.lm.score import EvalSet
     from prill.lm.tracking.known import TrackerName
@@ -87,8 +88,8 @@ def metrics_folder(run: Path, seeds: Sequence[int]) -> Path:
     return run / "metrics" / safe_name("-".join(map(str, seeds)) + " seeds")
 
 
-def run_job(item: tuple[TrainJob, Path]) -> None:
-    """Train and measure one stack; writes its losses to the given path."""
+def run_job(item: tuple[TrainJob, Path], world: World | None = None) -> None:
+    """Train and measure one stack, alone or with other processes; the main one writes losses to the path."""
     import torch
 
     from prill.lm.backend import keep_freed_memory
@@ -102,6 +103,9 @@ def run_job(item: tuple[TrainJob, Path]) -> None:
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     evals = {found.name: found for held in job.held_out for found in read_held_out(held)}
+    if world is not None and not world.is_main:
+        _help(job, evals, world)
+        return
     n_bytes = {name: int(found.n_bytes.sum()) for name, found in evals.items() if not name.endswith(ASKED)}
     telling = Telling(job.counter, job.settings, job.seeds, n_bytes)
     results = train(
@@ -115,8 +119,23 @@ def run_job(item: tuple[TrainJob, Path]) -> None:
         ),
         on_step=telling.step,
         on_evaluation=telling.evaluation,
+        world=world,
     )
     write_parquet(path, pa.concat_tables([_rows(result, evals) for result in results]))
+
+
+def _help(job: TrainJob, evals: Mapping[str, EvalSet], world: World) -> None:
+    """Train along with the main process, which alone writes and tells."""
+    from prill.lm.plan import Run
+    from prill.lm.train import train
+
+    train(
+        [Run(label=f"seed-{seed}", seed=seed, feed=job.feeds.feed(seed)) for seed in job.seeds],
+        job.settings,
+        eval_sets=evals,
+        checkpoint_dir=job.folder,
+        world=world,
+    )
 
 
 def read_held_out(held: HeldOut) -> Iterator[EvalSet]:

@@ -67,7 +67,7 @@ class SwapSpec(_Model):
         "detect", description="Detect swaps (with the objective `swap_detection`), or learn what was there."
     )
     sees: Literal["left", "all"] = Field(
-        "left", description="What a token is judged by: what is before it, or (an encoder) the whole document."
+        "left", description="What a token is judged by: what is before it, or (an encoder) all of its text."
     )
 
 
