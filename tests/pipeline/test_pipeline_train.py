@@ -67,7 +67,9 @@ def run(folder: Path, content: Mapping[str, Any]) -> Trained:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "train.yaml"
     path.write_text(yaml.safe_dump(dict(content)), encoding="utf-8")
-    return train_recipe(path, output=None, n_workers=1, is_quiet=True, accept_changes=False)
+    done = train_recipe(path, output=None, n_workers=1, is_quiet=True, accept_changes=False)
+    assert done is not None
+    return done
 
 
 @pytest.fixture(scope="module")
@@ -225,3 +227,18 @@ def test_a_corpus_below_one_row_is_told(tmp_path: Path) -> None:
     content = recipe(tmp_path, sources={"short": {"corpus": {"paths": [str(tmp_path / "short.jsonl")]}}})
     with pytest.raises((DataError, RecipeError), match="short"):
         run(tmp_path / "run", content)
+
+
+def test_two_processes_of_torchrun_reach_what_one_does(trained: Trained, texts: Path, tmp_path: Path) -> None:
+    path = tmp_path / "train.yaml"
+    path.write_text(yaml.safe_dump(recipe(texts, **TWO_SEEDS)), encoding="utf-8")
+    program = Path(sys.executable).with_name("torchrun")
+    command = [str(program), "--nproc-per-node", "2", "--master-port", "29631", "-m", "prill", "train"]
+    done = subprocess.run([*command, str(path), "--quiet"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("bits per byte") == 1  # one process tells
+    alone = json.loads((trained.folder / "training.json").read_text())["results"]
+    together = json.loads((tmp_path / "trained" / "training.json").read_text())["results"]
+    for one, two in zip(alone, together, strict=True):
+        assert one["set"] == two["set"]
+        assert two["bits_per_byte"] == pytest.approx(one["bits_per_byte"], rel=1e-4)
