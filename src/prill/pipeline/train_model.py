@@ -168,7 +168,7 @@ def start_of(recipe: TrainRecipe, base: Path, *, vocab_size: int, n_tags: int, n
 
     spec = recipe.model
     if spec.base is not None:
-        lora = None if spec.lora is None else Lora(**spec.lora.model_dump())
+        lora = None if spec.lora is None else Lora(**spec.lora.model_dump(exclude={"merge"}))
         return continued(base / spec.base, n_tags=n_tags, max_context=n_row, lora=lora)
     assert spec.size is not None
     return fresh(

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from prill.corpus.columns import read_columns
 from prill.corpus.writers import write_parquet
+from prill.errors import DataError
 from prill.pipeline.dataset import write_lineage
 from prill.pipeline.train_feeds import FeedPlan
 from prill.pipeline.train_job import metrics_folder
@@ -56,7 +57,7 @@ def publish(
     trained: Done,
 ) -> Trained:
     """Write models, account, results, lineage and report."""
-    models = _export(walk, trained, tokenizer)
+    models = _export(walk, recipe, trained, tokenizer)
     account = _account(walk, recipe, settings, feeds, trained)
     folder = walk.run.path
     metrics = [metrics_folder(folder, seeds) for seeds in jobs_of(recipe, settings)]
@@ -104,18 +105,26 @@ def publish(
     return Trained(folder=folder, models=tuple(folders), summary=done.parts[1].read_text(encoding="utf-8"))
 
 
-def _export(walk: ShardWalk, trained: Done, tokenizer: Done) -> Done:
+def _export(walk: ShardWalk, recipe: TrainRecipe, trained: Done, tokenizer: Done) -> Done:
     """Every evaluated model as a folder that `transformers` opens, in `models/`."""
-    step = walk.run.step("models", version=1, settings={}, parents=[trained.record, tokenizer.record])
+    merges = recipe.model.lora is not None and recipe.model.lora.merge
+    parents = [trained.record, tokenizer.record]
+    step = walk.run.step("models", version=1, settings={"merges": merges}, parents=parents)
     root = walk.run.path / "models"
     if step.record is None:
         from prill.lm.exports import export_model
 
         files: list[Path] = []
         sources = sorted(trained.parts[0].parent.glob("models-*/*"))
+        if not sources:
+            raise DataError(
+                "trained models expected, found none",
+                where=str(trained.parts[0].parent),
+                hint="they were exported and let go; delete this folder to train them again",
+            )
         with walk.progress.step("export the models", len(sources), "models") as display:
             for source in sources:
-                files += export_model(source, root, tokenizer=tokenizer.path)
+                files += export_model(source, root, tokenizer=tokenizer.path, merges=merges)
                 display.advance(1)
         record = step.finish(files, {"n_models": len(sources)})
         for source in sources:

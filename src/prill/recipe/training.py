@@ -92,6 +92,7 @@ class LoraSpec(_Model):
     first_layers: int | None = Field(None, ge=0, description="Only the first so many layers; null: all.")
     last_layers: int | None = Field(None, ge=0, description="And the last so many layers.")
     targets: tuple[str, ...] = Field((), description="Names of linear maps that get one; empty: all.")
+    merge: bool = Field(True, description="Write base and adapters as one plain model too, in `merged/`.")
 
 
 class ModelSpec(_Model):
