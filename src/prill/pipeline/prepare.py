@@ -87,7 +87,8 @@ def prepare_recipe(
 
 def is_preparation(run_folder: Path) -> bool:
     """Whether the folder holds a preparation, not a whole study."""
-    return "budget" not in read_run(run_folder).recipe
+    recipe = read_run(run_folder).recipe
+    return "prepare" in recipe and "budget" not in recipe
 
 
 def rewrite_corpus_report(run_folder: Path) -> Prepared:
