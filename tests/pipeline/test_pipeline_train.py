@@ -21,6 +21,7 @@ import yaml
 
 from prill.demo.machine_text import MachineDocument
 from prill.errors import DataError, PrillError, RecipeError
+from prill.pipeline.plan import plan_recipe
 from prill.pipeline.train import train_recipe
 from prill.pipeline.train_again import is_training, rewrite_training_report
 from prill.pipeline.train_results import Trained
@@ -242,3 +243,17 @@ def test_two_processes_of_torchrun_reach_what_one_does(trained: Trained, texts: 
     for one, two in zip(alone, together, strict=True):
         assert one["set"] == two["set"]
         assert two["bits_per_byte"] == pytest.approx(one["bits_per_byte"], rel=1e-4)
+
+
+def test_the_plan_tells_sources_model_and_work(texts: Path, tmp_path: Path) -> None:
+    path = tmp_path / "train.yaml"
+    path.write_text(yaml.safe_dump(recipe(texts, **TWO_SEEDS)), encoding="utf-8")
+    told = plan_recipe(path, n_workers=1)
+    for words in (
+        "code: about",
+        "prose: about",
+        "0.11 M parameters",
+        "2 a step",
+        "after 8,192, 16,384 tokens",
+    ):
+        assert words in told
