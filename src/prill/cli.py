@@ -34,6 +34,9 @@ app = typer.Typer(
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, in YAML.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Folder of the run, instead of the recipe's.")
+]
 Workers = Annotated[
     int | None, typer.Option("--workers", "-j", min=1, help="Workers; all cores when not given.")
 ]
@@ -51,9 +54,7 @@ Accept = Annotated[
 @app.command()
 def run(
     recipe: RecipePath,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder of the run, instead of the recipe's.")
-    ] = None,
+    output: Output = None,
     workers: Workers = None,
     quiet: Quiet = False,
     accept_changes: Accept = False,
@@ -69,9 +70,7 @@ def run(
 @app.command()
 def prepare(
     recipe: RecipePath,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder of the run, instead of the recipe's.")
-    ] = None,
+    output: Output = None,
     workers: Workers = None,
     quiet: Quiet = False,
     accept_changes: Accept = False,
@@ -89,9 +88,7 @@ def prepare(
 @app.command()
 def train(
     recipe: RecipePath,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder of the run, instead of the recipe's.")
-    ] = None,
+    output: Output = None,
     workers: Workers = None,
     quiet: Quiet = False,
     accept_changes: Accept = False,
