@@ -25,7 +25,7 @@ check: .venv/.dev
 bench: .venv/.dev
 	$(BIN)/python bench/dsir.py
 	$(BIN)/python bench/precision.py
-	$(BIN)/python bench/stacked.py
+	$(BIN)/python bench/step.py
 	$(BIN)/python bench/corpus_reading.py
 
 docs: .venv/.dev
