@@ -91,7 +91,7 @@ def continued(trained: Trained, texts: Path, tmp_path_factory: pytest.TempPathFa
         cooldown={"share": 0.25},
     )
     for source in content["sources"].values():
-        source["samples"] = [{"metadata": {"column": "url"}}]
+        source["samples"] = [{"metadata": {"column": "url", "pieces": True}}]  # a line in every row
     return run(tmp_path_factory.mktemp("continued"), content)
 
 
