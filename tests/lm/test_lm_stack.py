@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from prill.errors import PrillError
 from prill.lm.data import Rows, TokenStream, batch, stack_rows
 from prill.lm.shape import Shape
+from prill.pipeline.train_model import start_of
+from prill.recipe.training import TrainRecipe
 
 torch = pytest.importorskip("torch")
 
@@ -120,3 +125,25 @@ def test_blocks_computed_again_give_the_same_gradient(dtype: torch.dtype) -> Non
     packed = kept.pack(stack_rows([batch(text(t), np.arange(4), seq_len=16) for t in (5, 6)]))
     for mine, theirs in zip(again.losses_and_gradient(packed), kept.losses_and_gradient(packed), strict=True):
         assert torch.equal(mine, theirs)
+
+
+def start(folder: Path, **model: Any) -> Any:
+    given = {"sources": {"a": {"corpus": {"paths": ["a.jsonl"]}}}, "tokens": 1000, "model": model}
+    return start_of(TrainRecipe.model_validate(given), folder, vocab_size=64, n_tags=0, n_row=16)
+
+
+def test_a_recipe_asks_for_blocks_to_be_computed_again(tmp_path: Path) -> None:
+    plain, again = start(tmp_path, size="pico"), start(tmp_path, size="pico", recompute=True)
+    settings = {"n_extra": 0, "dtype": torch.float32, "device": torch.device("cpu")}
+    assert again.learner([0], **settings).checkpoint_blocks
+    assert not plain.learner([0], **settings).checkpoint_blocks
+    assert again.as_record() == plain.as_record()  # the same bits
+    sparse = start(tmp_path, size="pico", sparsity=0.5, recompute=True)
+    assert sparse.start == again
+    (tmp_path / "config.json").write_text("{}")
+    assert start(tmp_path, base=".", recompute=True).is_checkpointed
+    with pytest.raises(ValueError, match="`recompute` does not go with `nested`"):
+        start(tmp_path, size="pico", nested={}, recompute=True)
+    (tmp_path / "model.json").write_text("{}")
+    with pytest.raises(PrillError, match="gradient checkpointing need"):
+        start(tmp_path, base=".", recompute=True)

@@ -68,9 +68,11 @@ class StackedLlama:
         n_extra: int = 0,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        checkpoint_blocks: bool = False,
     ) -> StackedLlama:
         """Fresh models, one a seed, with E = `n_extra` zeros; a seed's model is the same in any stack."""
-        return cls(shape, init_flat(shape, seeds, n_extra=n_extra).to(device), dtype=dtype)
+        flat = init_flat(shape, seeds, n_extra=n_extra).to(device)
+        return cls(shape, flat, dtype=dtype, checkpoint_blocks=checkpoint_blocks)
 
     @property
     def n_models(self) -> int:

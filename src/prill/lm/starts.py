@@ -31,6 +31,7 @@ def fresh(
     nested: Grid | None = None,
     sparsity: float | None = None,
     seed: int = 0,
+    recompute: bool = False,
 ) -> Start:
     """Fresh models of a named size.
 
@@ -41,11 +42,12 @@ def fresh(
         nested: sizes within one run.
         sparsity: share of the weights held at zero.
         seed: of masks, and of which nested sizes a step trains.
+        recompute: blocks are computed again in the backward pass instead of kept; not with `nested`.
     Raises:
         RecipeError: no such size; shares that give no whole heads or layers.
     """
     shape = ladder_shape(size, vocab_size=vocab_size, seq_len=row_tokens)
-    start: Start = Fresh(shape=shape)
+    start: Start = Fresh(shape=shape, checkpoint_blocks=recompute)
     if nested is not None:
         start = Nested(shape=shape, widths=nested.widths, depths=nested.depths, seed=seed)
     if sparsity is None:
@@ -56,7 +58,12 @@ def fresh(
 
 
 def continued(
-    folder: Path, *, n_tags: int = 0, max_context: int | None = None, lora: Lora | None = None
+    folder: Path,
+    *,
+    n_tags: int = 0,
+    max_context: int | None = None,
+    lora: Lora | None = None,
+    recompute: bool = False,
 ) -> Start:
     """A model on disk, to be continued.
 
@@ -65,7 +72,9 @@ def continued(
         n_tags: ids to add for tags.
         max_context: tokens of the longest row; None: as long as the model reads.
         lora: adapters in place of all weights.
+        recompute: layers are computed again in the backward pass instead of kept.
     Raises:
         DataError: there is no model.
+        RecipeError: `lora` or `recompute` for one of Prill's own.
     """
-    return open_base(folder, n_added=n_tags, max_context=max_context, lora=lora)
+    return open_base(folder, n_added=n_tags, max_context=max_context, lora=lora, is_checkpointed=recompute)

@@ -169,7 +169,9 @@ def start_of(recipe: TrainRecipe, base: Path, *, vocab_size: int, n_tags: int, n
     spec = recipe.model
     if spec.base is not None:
         lora = None if spec.lora is None else Lora(**spec.lora.model_dump(exclude={"merge"}))
-        return continued(base / spec.base, n_tags=n_tags, max_context=n_row, lora=lora)
+        return continued(
+            base / spec.base, n_tags=n_tags, max_context=n_row, lora=lora, recompute=spec.recompute
+        )
     assert spec.size is not None
     return fresh(
         spec.size,
@@ -178,6 +180,7 @@ def start_of(recipe: TrainRecipe, base: Path, *, vocab_size: int, n_tags: int, n
         nested=None if spec.nested is None else Grid(**spec.nested.model_dump()),
         sparsity=spec.sparsity,
         seed=recipe.seed,
+        recompute=spec.recompute,
     )
 
 

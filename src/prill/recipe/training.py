@@ -110,6 +110,11 @@ class ModelSpec(_Model):
         None, gt=0, lt=1, description="Fresh models only: share of the weights that are held at zero (SPDF)."
     )
     lora: LoraSpec | None = Field(None, description="`transformers` bases only: adapters.")
+    recompute: bool = Field(
+        False,
+        description="Compute layers again in the backward pass instead of keeping them: less memory, about a "
+        "third more time.",
+    )
     teacher: str | None = Field(
         None, description="Folder of the frozen model that soft labels or distillation learn from."
     )
@@ -122,6 +127,8 @@ class ModelSpec(_Model):
             raise ValueError(f"`size` must be one of {', '.join(LADDER)}, found {self.size!r}")
         if self.size is None and (self.nested or self.sparsity):
             raise ValueError("`nested` and `sparsity` need a fresh model: give a `size`")
+        if self.nested and self.recompute:
+            raise ValueError("`recompute` does not go with `nested`")
         if self.base is None and self.lora:
             raise ValueError("`lora` needs a `base`")
         return self
