@@ -148,9 +148,7 @@ def main() -> None:
         torch.set_num_threads(1)
     rate, peak = bench.product_rate(sizes.square), options.peak * 1e12
     name = torch.cuda.get_device_name(bench.device) if bench.device.type == "cuda" else "processor"
-    print(
-        f"{name}, torch {torch.__version__}, bf16, TFLOP/s: mm {rate / 1e12:.3g}, peak {peak / 1e12:g}\n"
-    )
+    print(f"{name}, torch {torch.__version__}, bf16, TFLOP/s: mm {rate / 1e12:.3g}, peak {peak / 1e12:g}\n")
     print(
         "| what | tokens/s | over in turn | of the peak | of torch.mm | GiB |\n|---|---:|---:|---:|---:|---:|"
     )
