@@ -20,10 +20,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from prill.lm._fused import FusedAddNorm, FusedAttention, FusedGated, fuses
 from prill.lm.attention import segment_attention
 from prill.lm.packed import Packed
+from prill.lm.shape import DENSE_ATTENTION_UP_TO
 
 __all__ = ["add_norm", "attend", "attention", "density", "gated", "rms_norm", "split_heads"]
-
-DENSE_ATTENTION_UP_TO = 256
 
 
 def add_norm(

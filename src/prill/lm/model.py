@@ -26,7 +26,7 @@ from prill.lm.head import gather, head_backward, head_losses, terms_of
 from prill.lm.layers import add_norm, attention, density, gated
 from prill.lm.packed import Packed, pack
 from prill.lm.parameters import init_flat, n_decayed, views
-from prill.lm.shape import Shape
+from prill.lm.shape import NEAR_VALUES, Shape, models_at_a_time
 
 if TYPE_CHECKING:
     from prill.lm.objectives.objective import At, Objective
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Packed", "StackedLlama", "rotary_tables"]
 
 Weights = dict[str, torch.Tensor]
-
-NEAR_VALUES = 1 << 24  # activations of a block, over the models that are taken at a time
 
 
 class StackedLlama:
@@ -168,9 +166,10 @@ class StackedLlama:
         """Models whose forward and backward pass run as one."""
         if self.flat.device.type != "cpu":
             return self.n_models
-        n_values = batch.inputs.shape[1] * (2 * self.shape.d_ff + 6 * self.shape.d_model)
-        n_passes = -(-self.n_models * n_values // NEAR_VALUES)
-        return max(1, -(-self.n_models // n_passes))  # passes of about the same size
+        n_tokens = batch.inputs.shape[1]
+        return models_at_a_time(
+            self.shape, n_models=self.n_models, n_tokens=n_tokens, near_values=NEAR_VALUES
+        )
 
     def save(self, folder: Path, k: int, meta: Mapping[str, Any]) -> list[Path]:
         """Write model k, without the objective's parameters; returns the files."""

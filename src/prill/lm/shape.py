@@ -25,7 +25,19 @@ from typing import NamedTuple
 
 from prill.errors import Problem, RecipeError, near
 
-__all__ = ["LADDER", "Rung", "Shape", "flops_per_token", "ladder_shape", "memory_bytes"]
+__all__ = [
+    "LADDER",
+    "Rung",
+    "Shape",
+    "flops_per_token",
+    "ladder_shape",
+    "memory_bytes",
+    "models_at_a_time",
+]
+
+DENSE_ATTENTION_UP_TO = 256  # tokens of a row whose attention scores a CPU keeps
+NEAR_VALUES = 1 << 24  # activations of a block, over the models that are taken at a time
+BESIDE = 32 << 20  # chunks of logits, and what libraries keep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,14 +172,37 @@ def flops_per_token(shape: Shape, *, training: bool = True) -> int:
     return (3 if training else 1) * (matmul + attention)
 
 
-def memory_bytes(shape: Shape, *, n_models: int, n_rows: int, bytes_per_value: int = 4) -> int:
-    """A plain estimate of the peak memory of training a stack, without the interpreter.
+def models_at_a_time(shape: Shape, *, n_models: int, n_tokens: int, near_values: int = NEAR_VALUES) -> int:
+    """Models of a stack whose forward and backward pass run as one on a CPU, for `n_tokens` tokens each."""
+    n_values = n_tokens * (2 * shape.d_ff + 6 * shape.d_model)
+    n_passes = -(-n_models * n_values // near_values)
+    return max(1, -(-n_models // n_passes))  # passes of about the same size
+
+
+def memory_bytes(
+    shape: Shape, *, n_models: int, n_rows: int, bytes_per_value: int = 4, recompute: bool = False
+) -> int:
+    """An estimate of the peak memory of training a stack on a CPU, without the interpreter.
 
     Weights, gradient, two moments and the trunk's copies at a branch are kept in 32 bits (7 x 4 bytes a
-    parameter) beside one working copy of the weights; activations are about 16 d + 6 d_ff values a token
-    and layer; logits are kept for one chunk only and are counted as 4 x 32 MB.
+    parameter) beside a working copy of the weights and the blocks' own gradients. Of every token a layer
+    keeps two fp32 streams and 6 d + 3 f values, and its attention scores where rows are dense (256 tokens at
+    most); the backward pass takes about one layer more. Only as many models as run at a time count. With an
+    objective all run at once, which this does not know.
+
+    Args:
+        shape: of every model.
+        n_models: K.
+        n_rows: rows of a step, each of `seq_len` tokens.
+        bytes_per_value: 4 in fp32, 2 in bf16.
+        recompute: blocks are computed again in the backward pass; their inputs are kept.
     """
-    tokens = n_models * n_rows * shape.seq_len
-    weights = n_models * shape.n_total * (7 * 4 + bytes_per_value)
-    activations = tokens * shape.n_layers * (16 * shape.d_model + 6 * shape.d_ff) * bytes_per_value
-    return weights + activations + (4 << 25)
+    width, length = bytes_per_value, shape.seq_len
+    weights = n_models * (shape.n_total * (7 * 4 + width) + shape.n_params * width)
+    scores = shape.n_heads * length if length <= DENSE_ATTENTION_UP_TO else 0
+    block = 8 * shape.d_model + (6 * shape.d_model + 3 * shape.d_ff + scores) * width
+    between = (4 + width) * shape.d_model
+    token = (shape.n_layers * between + 2 * block) if recompute else (shape.n_layers + 1) * block
+    mask = 0 if scores else 2 * length * width
+    together = models_at_a_time(shape, n_models=n_models, n_tokens=n_rows * length)
+    return weights + together * n_rows * length * (token + mask) + BESIDE

@@ -10,9 +10,8 @@ Legend: D documents, K targets, B buckets.
 
 from __future__ import annotations
 
-import json
-import unicodedata
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -21,12 +20,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from prill.errors import DataError
-from prill.features.ngrams import Family, count_ngrams, score_ngrams
-from prill.methods.registry import Partial, State, method
+from prill.features.ngram_counts import NgramCounts, total_counts, unicode_version
+from prill.features.ngrams import score_ngrams
+from prill.methods.registry import Method, Scores, State, method
 
 if TYPE_CHECKING:
-    from prill.corpus.batch import Batch
     from prill.corpus.columns import ColumnInfo
+    from prill.features.feature import Feature, Given
 
 __all__ = ["DSIR", "REFERENCE_SETTINGS", "DSIRSettings", "kl_divergence", "kl_reduction", "log_ratios"]
 
@@ -94,7 +94,7 @@ shortest documents. A prior of 10,000 n-grams, spread as in the pool (prior_ngra
 restores the reference): buckets unseen in a small target otherwise cost 14 nats each. No 100-token gate
 (min_length: 100). Own hash (family: reference). Fitted on the whole pool, not on a prefix of shards.""",
 )
-class DSIR:
+class DSIR(Method):
     """Hashed n-gram importance weights."""
 
     version: ClassVar[int] = 1
@@ -106,59 +106,50 @@ class DSIR:
     operations_per_byte: ClassVar[float] = 32.0  # two passes of about five cycles, three instructions each
     Settings: ClassVar[type[BaseModel]] = DSIRSettings
 
-    def __init__(self, settings: DSIRSettings) -> None:
-        self.settings = settings
+    def needs(self, targets: Sequence[str], base: Path) -> Mapping[str, Feature]:
+        """The buckets of the pool."""
+        return {"pool": NgramCounts.like(self.settings)}
 
-    def empty(self) -> Partial:
-        return {"counts": np.zeros(self.settings.n_buckets, dtype=np.int64)}
-
-    def observe(self, batch: Batch) -> Partial:
-        return {"counts": self._counts(batch.text)}
-
-    def merge(self, a: Partial, b: Partial) -> Partial:
-        return {"counts": a["counts"] + b["counts"]}
-
-    def fit(self, pool: Partial, targets: Mapping[str, pa.Array]) -> State:
-        """Log ratios of every target, with the names and the Unicode version that tokens depend on.
+    def fit(self, given: Given) -> State:
+        """Log ratios of every target, with the Unicode version that tokens depend on.
 
         Raises:
             DataError: the pool or a target holds no token.
         """
-        pool_B = pool["counts"]
+        pool_B = total_counts(given.files("pool"))
         _require_tokens(int(pool_B.sum()), "the pool")
         rows = []
-        for name, text in targets.items():
-            target_B = self._counts(text)
+        for name, text in given.targets.items():
+            target_B = self.counts(text)
             _require_tokens(int(target_B.sum()), f"target {name!r}")
             rows.append(
                 log_ratios(
                     target_B, pool_B, prior=self.settings.prior, prior_ngrams=self.settings.prior_ngrams
                 )
             )
-        return {
-            "log_ratio": np.stack(rows),
-            "targets": np.frombuffer(json.dumps(list(targets)).encode("utf-8"), dtype=np.uint8),
-            "unicode": _unicode_version(),
-        }
+        return {"log_ratio": np.stack(rows), "unicode": unicode_version()}
 
-    def score(self, state: State, batch: Batch, keys: NDArray[np.uint64]) -> dict[str, NDArray[np.float64]]:
-        """Scores in nats, float64, shape (D,) for each target.
+    def score(self, state: State, given: Given, shard: int) -> Scores:
+        """Scores in nats, float64, shape (D,) for each target."""
+        parts = [self.score_text(state, batch.text) for batch in given.pool.batches(shard)]
+        return dict(zip(given.targets, np.concatenate(parts, axis=1), strict=True))
+
+    def score_text(self, state: State, text: pa.Array) -> NDArray[np.float64]:
+        """Scores of D texts, float64, shape (K, D).
 
         Raises:
             DataError: the state was fitted under another Unicode version, where tokens differ.
         """
-        if not np.array_equal(state["unicode"], _unicode_version()):
+        if not np.array_equal(state["unicode"], unicode_version()):
             raise DataError(
-                f"expected a state fitted with Unicode {_dotted(_unicode_version())}, as this Python has it, "
+                f"expected a state fitted with Unicode {_dotted(unicode_version())}, as this Python has it, "
                 f"found {_dotted(state['unicode'])}",
                 hint="fit and score with the same Python version",
             )
         sums_KD, n_features_D = score_ngrams(
-            batch.text, state["log_ratio"], n=self.settings.n, family=self.settings.family
+            text, state["log_ratio"], n=self.settings.n, family=self.settings.family
         )
-        scores_KD = self._scaled(sums_KD, n_features_D, state["log_ratio"])
-        names = json.loads(state["targets"].tobytes())
-        return {name: scores_KD[k] for k, name in enumerate(names)}
+        return self._scaled(sums_KD, n_features_D, state["log_ratio"])
 
     def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
         from prill.corpus.columns import ColumnInfo
@@ -174,9 +165,9 @@ class DSIR:
             for name in targets
         ]
 
-    def _counts(self, text: pa.Array) -> NDArray[np.int64]:
-        family: Family = self.settings.family
-        return count_ngrams(text, n=self.settings.n, n_buckets=self.settings.n_buckets, family=family)[0]
+    def counts(self, text: pa.Array) -> NDArray[np.int64]:
+        """How often each bucket occurs in the texts, int64, shape (B,)."""
+        return NgramCounts.like(self.settings).of_text(text)
 
     def _scaled(
         self, sums_KD: NDArray[np.float64], n_features_D: NDArray[np.int64], log_ratio_KB: NDArray[np.float64]
@@ -238,10 +229,6 @@ def _require_tokens(n_features: int, whose: str) -> None:
             f"expected at least one token in {whose}, found none",
             hint="give documents with words; empty and whitespace texts hold no tokens",
         )
-
-
-def _unicode_version() -> NDArray[np.int64]:
-    return np.array([int(part) for part in unicodedata.unidata_version.split(".")], dtype=np.int64)
 
 
 def _dotted(version: NDArray[np.int64]) -> str:

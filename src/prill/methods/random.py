@@ -6,21 +6,17 @@ draw in any shard, batch and order.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from prill.features.keyed import KEYED_VERSION, keyed_uniform
-from prill.methods.registry import Partial, State, method
+from prill.methods.registry import Method, Scores, State, method
 
 if TYPE_CHECKING:
-    from prill.corpus.batch import Batch
     from prill.corpus.columns import ColumnInfo
+    from prill.features.feature import Given
 
 __all__ = ["Random", "RandomSettings"]
 
@@ -43,7 +39,7 @@ class RandomSettings(BaseModel):
     formula="score(x) = u(seed, hash(x)), uniform in (0, 1)",
     differs="none",
 )
-class Random:
+class Random(Method):
     """Uniform random selection without replacement, the same for every target."""
 
     version: ClassVar[int] = KEYED_VERSION
@@ -51,25 +47,9 @@ class Random:
     operations_per_byte: ClassVar[float] = 0.01
     Settings: ClassVar[type[BaseModel]] = RandomSettings
 
-    def __init__(self, settings: RandomSettings) -> None:
-        self.settings = settings
-
-    def empty(self) -> Partial:
-        return {}
-
-    def observe(self, batch: Batch) -> Partial:
-        return {}
-
-    def merge(self, a: Partial, b: Partial) -> Partial:
-        return {}
-
-    def fit(self, pool: Partial, targets: Mapping[str, pa.Array]) -> State:
-        """Only the names of the targets: a draw needs no fit."""
-        return {"targets": np.frombuffer(json.dumps(list(targets)).encode("utf-8"), dtype=np.uint8)}
-
-    def score(self, state: State, batch: Batch, keys: NDArray[np.uint64]) -> dict[str, NDArray[np.float64]]:
-        draws_D = keyed_uniform(self.settings.seed, keys)
-        return dict.fromkeys(json.loads(state["targets"].tobytes()), draws_D)
+    def score(self, state: State, given: Given, shard: int) -> Scores:
+        """The same uniform draws for every target, shape (D,)."""
+        return dict.fromkeys(given.targets, keyed_uniform(self.settings.seed, given.pool.keys(shard)))
 
     def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
         from prill.corpus.columns import ColumnInfo

@@ -1,10 +1,11 @@
 """The scoring methods: what each one must offer, and how they are found by name.
 
-A method is one file in this folder with one class under `@method(...)`; nothing else names it. It is fitted
-by map and reduce (`observe` a batch, `merge` partials, `fit` with the targets) and then scores documents as
-a pure function of the fitted state and the text. Higher scores always mean "prefer".
+A method is one file in this folder with one class under `@method(...)`; nothing else names it. It says which
+features it needs (`needs`), makes a small state of them and of the targets (`fit`), and scores the documents
+of a shard as a pure function of that state and those features (`score`). What is costly is a feature, so that
+methods share it. Higher scores always mean "prefer".
 
-Legend: D documents, K targets.
+Legend: D documents of a shard, K targets.
 """
 
 from __future__ import annotations
@@ -15,23 +16,24 @@ import pkgutil
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from prill.errors import RecipeError, near
+from prill.errors import InternalError, RecipeError, near
 
 if TYPE_CHECKING:
-    from prill.corpus.batch import Batch
     from prill.corpus.columns import ColumnInfo
+    from prill.features.feature import Feature, Given
 
 __all__ = [
+    "STRATUM",
     "Method",
     "MethodInfo",
-    "Partial",
+    "Scores",
     "State",
     "describe",
     "get_method",
@@ -40,8 +42,11 @@ __all__ = [
     "overview",
 ]
 
-Partial: TypeAlias = dict[str, NDArray[Any]]
 State: TypeAlias = dict[str, NDArray[Any]]
+Scores: TypeAlias = Mapping[str, Any]
+
+STRATUM: Final = "(stratum)"
+"""The column beside the scores by which a policy with `strata: method` divides the budget, strings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,35 +74,54 @@ class MethodInfo:
     differs: str
 
 
-class Method(Protocol):
-    """The interface of a method; `keys` are the lower halves of the text hashes, uint64, shape (D,)."""
+class Method:
+    """What a method is made of; subclasses override what they need.
+
+    Attributes:
+        info: filled in by `@method`.
+        version: of the algorithm.
+        default_policy: how scores become a choice when the recipe does not say, as in `Policy`.
+        operations_per_byte: of fitting and scoring, a byte of pool, without what its features tell.
+    """
 
     info: ClassVar[MethodInfo]
-    version: ClassVar[int]
-    default_policy: ClassVar[dict[str, Any]]
-    operations_per_byte: ClassVar[float]  # of fitting and scoring, a byte of pool
+    version: ClassVar[int] = 1
+    default_policy: ClassVar[dict[str, Any]] = {"kind": "top_k"}
+    operations_per_byte: ClassVar[float] = 0.0
     Settings: ClassVar[type[BaseModel]]
-    settings: BaseModel
 
-    def __init__(self, settings: Any) -> None: ...
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
 
-    def empty(self) -> Partial:
-        """The statistics of no documents."""
+    def needs(self, targets: Sequence[str], base: Path) -> Mapping[str, Feature]:
+        """The features it reads, each under the name by which `fit` and `score` ask for it.
 
-    def observe(self, batch: Batch) -> Partial:
-        """The statistics of one batch of the pool."""
+        Args:
+            targets: names of the targets, in the order of the recipe.
+            base: folder that paths in the settings start from.
+        Raises:
+            PrillError: a file or package that the settings ask for is missing; told before anything runs.
+        """
+        return {}
 
-    def merge(self, a: Partial, b: Partial) -> Partial:
-        """The statistics of both; exact, associative and commutative."""
+    def fit(self, given: Given) -> State:
+        """The fitted state for all targets: arrays that stay small, whatever the pool.
 
-    def fit(self, pool: Partial, targets: Mapping[str, pa.Array]) -> State:
-        """The fitted state for K targets, given by the text of their fit parts."""
+        Raises:
+            DataError: a target is too small to fit; says how much would do.
+        """
+        return {}
 
-    def score(self, state: State, batch: Batch, keys: NDArray[np.uint64]) -> dict[str, NDArray[np.float64]]:
-        """One column of scores for each target, float64, shape (D,)."""
+    def score(self, state: State, given: Given, shard: int) -> Scores:
+        """One column a target, float64, shape (D,), rows as in the pool; perhaps `STRATUM` beside them.
+
+        A document that the method cannot judge gets NaN, which policies count and leave out or stop at.
+        """
+        raise InternalError("expected a method that scores", where=type(self).__name__)
 
     def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        """What the score columns mean."""
+        """What the columns mean: unit, and as `span` which part of the text was seen."""
+        raise InternalError("expected a method that names its columns", where=type(self).__name__)
 
 
 M = TypeVar("M", bound=type)
