@@ -70,21 +70,22 @@ def ours(
     warm = pa.array(["load the kernels ß"], pa.large_string())
     dsir = DSIR(DSIRSettings(family=family))
     hash_documents(warm)
-    dsir._counts(warm)
+    dsir.counts(warm)
     folder = Path(args.scratch) / "ten" if copies == 10 else args.data / "corpus"
     watch = _Watch()
     corpus = Corpus.open(CorpusSpec(paths=[str(folder / "*.parquet")]))
-    pool, n_bytes = dsir.empty(), 0
+    pool_B, n_bytes = 0, 0
     for shard in corpus.shards:
         for batch in corpus.batches(shard):
-            pool = dsir.merge(pool, dsir.observe(batch))
+            pool_B = pool_B + dsir.counts(batch.text)
             n_bytes += int(batch.text_buffers()[0][-1] - batch.text_buffers()[0][0])
-    state = dsir.fit(pool, _targets(args.data, n_targets))
+    targets = _targets(args.data, n_targets)
+    state = dsir.state(pool_B, {name: dsir.counts(text) for name, text in targets.items()})
     scores, keys = [], []
     for shard in corpus.shards:
         for batch in corpus.batches(shard):
             key = hash_documents(batch.text)[1]
-            scores.append(np.stack(list(dsir.score(state, batch, key).values())))
+            scores.append(dsir.score_text(state, batch.text))
             keys.append(key)
     score, key = np.concatenate(scores, axis=1), np.concatenate(keys)
     noisy = score + keyed_gumbel(0, key)

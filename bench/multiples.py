@@ -63,7 +63,8 @@ def main() -> None:
         walk = Walk(recipe=recipe, base=Path.cwd(), run=run, engine=engine, progress=progress, corpus=corpus)
         pool = steps.prepare_pool(walk, targets, steps.store_targets(walk, targets))
         arm = recipe.arms[0]
-        _, scored = steps.score(walk, arm, pool, targets)
+        features = steps.features_of(walk, pool, targets)
+        scored = features.done[steps.score(features, [arm])[arm.label]]
         choices = []
         for name in targets:
             oracle, n_tokens = _oracle(walk, pool, scored, name, members[name])

@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -38,7 +37,7 @@ def main() -> None:
     pool = _Pool(args.data)
     for label, settings in (("default", {}), ("reference", REFERENCE_SETTINGS)):
         dsir = DSIR(DSIRSettings(**settings))
-        counts = dsir.observe(pool.batch)
+        counts = dsir.counts(pool.text)
         for size in GOALS:
             draws = [_precisions(pool, dsir, counts, size=size, draw=draw) for draw in range(args.draws)]
             _print(label, size, pool.names, np.array(draws))
@@ -67,9 +66,10 @@ class _Pool:
             self.samples[name] = pa.array([json.loads(line)["text"] for line in lines], pa.large_string())
 
 
-def _precisions(pool: _Pool, dsir: DSIR, counts: dict[str, Any], *, size: str, draw: int) -> list[float]:
+def _precisions(pool: _Pool, dsir: DSIR, pool_B: NDArray[np.int64], *, size: str, draw: int) -> list[float]:
     samples = {name: _part(sample, size=size, draw=draw) for name, sample in pool.samples.items()}
-    scores = dsir.score(dsir.fit(counts, samples), pool.batch, pool.keys)
+    state = dsir.state(pool_B, {name: dsir.counts(text) for name, text in samples.items()})
+    scores = dict(zip(samples, dsir.score_text(state, pool.text), strict=True))
     noise = keyed_gumbel(draw, pool.keys)
     return [_precision(scores[name] + noise, pool.members[name], pool.n_bytes) for name in pool.names]
 

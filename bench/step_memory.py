@@ -66,8 +66,8 @@ def measure(
     n_models: int,
     n_rows: int,
     precision: str,
-    recompute: bool,
-    send: object,  # noqa: FBT001
+    recompute: bool,  # noqa: FBT001 a process takes no keywords
+    send: object,
 ) -> None:
     """Sends the bytes that a training takes at its peak."""
     import torch

@@ -158,8 +158,20 @@ def test_costs_by_hand() -> None:
     assert (shape.n_params, shape.n_embedding, shape.n_total) == (40, 10, 50)
     # scoring: 2 * (40 + 10) + 2 * 1 * 4 * 2 = 116; training three times that
     assert (flops_per_token(shape, training=False), flops_per_token(shape)) == (116, 348)
+
+
+def test_memory_of_a_training_by_hand() -> None:
+    shape = Shape(vocab_size=5, d_model=2, n_layers=1, n_heads=1, d_ff=3, seq_len=4)
+    # fp32: a parameter takes 7 x 4 bytes and its copy 4; a block's own gradients 4; beside all 32 MiB
+    weights = 50 * 32 + 40 * 4
+    # a token keeps two streams, 6 d + 3 f values and 4 scores a block; the backward pass takes one block more
+    token = 2 * (8 * 2 + (6 * 2 + 3 * 3 + 4) * 4)
     one = memory_bytes(shape, n_models=1, n_rows=2)
-    assert memory_bytes(shape, n_models=2, n_rows=2) - one == 50 * 32 + 8 * (16 * 2 + 6 * 3) * 4
+    assert one == weights + 8 * token + (32 << 20)
+    assert memory_bytes(shape, n_models=2, n_rows=2) - one == weights + 8 * token
+    deep = ladder_shape("nano", vocab_size=4096)
+    kept = memory_bytes(deep, n_models=1, n_rows=64)
+    assert memory_bytes(deep, n_models=1, n_rows=64, recompute=True) < 0.8 * kept
 
 
 def test_bad_shapes_tell_all_problems() -> None:

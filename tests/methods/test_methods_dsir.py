@@ -4,7 +4,7 @@ import math
 import pickle
 from collections import Counter
 from collections.abc import Sequence
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pool_of import run_method
 
 from prill.errors import DataError
 from prill.features._ngram_oracle import fast_bucket, ngrams
@@ -31,17 +32,13 @@ def texts(documents: Sequence[str]) -> pa.Array:
     return pa.array(documents, pa.large_string())
 
 
-def batch(documents: Sequence[str]) -> Any:
-    return SimpleNamespace(text=texts(documents))
-
-
 def scores(
     raw: Sequence[str], targets: dict[str, list[str]], **settings: Any
 ) -> dict[str, NDArray[np.float64]]:
     dsir = DSIR(DSIRSettings(**settings))
-    pool = dsir.merge(dsir.empty(), dsir.observe(batch(raw)))
-    state = dsir.fit(pool, {name: texts(documents) for name, documents in targets.items()})
-    return dsir.score(state, batch(raw), np.zeros(len(raw), dtype=np.uint64))
+    counts = [dsir.counts(texts(documents)) for documents in targets.values()]
+    state = dsir.state(dsir.counts(texts(raw)), dict(zip(targets, counts, strict=True)))
+    return dict(zip(targets, dsir.score_text(state, texts(raw)), strict=True))
 
 
 def reference(**settings: Any) -> dict[str, Any]:
@@ -67,7 +64,7 @@ def test_reference_settings_reproduce_the_published_scores(
 
 def test_kl_of_the_worked_example() -> None:
     dsir = DSIR(DSIRSettings(**reference()))
-    raw, target = dsir.observe(batch(RAW))["counts"], dsir.observe(batch(TARGET))["counts"]
+    raw, target = dsir.counts(texts(RAW)), dsir.counts(texts(TARGET))
     assert (np.count_nonzero(raw), np.count_nonzero(target)) == (47, 24)
     assert kl_divergence(target, raw) == pytest.approx(6.787675, abs=5e-7)
     assert kl_reduction(target, raw, target) == pytest.approx(6.787675, abs=1e-5)
@@ -99,13 +96,11 @@ def test_a_score_does_not_depend_on_the_other_targets() -> None:
         np.testing.assert_array_equal(together[name], scores(RAW, {name: documents})[name])
 
 
-def test_partials_merge_to_the_whole() -> None:
-    dsir = DSIR(DSIRSettings())
-    parts = [dsir.observe(batch([document])) for document in RAW]
-    merged = dsir.empty()
-    for part in reversed(parts):
-        merged = dsir.merge(merged, part)
-    np.testing.assert_array_equal(merged["counts"], dsir.observe(batch(RAW))["counts"])
+def test_a_pool_in_shards_scores_as_at_once(tmp_path: Path) -> None:
+    got = run_method("dsir", RAW, {"t": [*TARGET, "an unseen held-out text"]}, {}, tmp_path)["t"]
+    fit_part = [TARGET, [TARGET[0], "an unseen held-out text"], [TARGET[1], "an unseen held-out text"]]
+    alone = [scores(RAW, {"t": part})["t"] for part in fit_part]  # which one is held out is drawn by hash
+    assert any(np.array_equal(got, one) for one in alone)
 
 
 def test_planted_documents_win_whatever_their_length() -> None:
@@ -138,21 +133,18 @@ def test_a_target_or_pool_without_tokens_is_an_error_that_names_it(documents: li
 
 def test_a_state_of_another_unicode_version_is_refused() -> None:
     dsir = DSIR(DSIRSettings())
-    state = dsir.fit(dsir.observe(batch(RAW)), {"t": texts(TARGET)})
+    state = dsir.state(dsir.counts(texts(RAW)), {"t": dsir.counts(texts(TARGET))})
     state["unicode"] = np.array([1, 0, 0])
     with pytest.raises(DataError, match=r"found 1\.0\.0"):
-        dsir.score(state, batch(RAW), np.zeros(4, dtype=np.uint64))
+        dsir.score_text(state, texts(RAW))
 
 
 def test_state_is_plain_arrays_that_can_be_stored() -> None:
     dsir = DSIR(DSIRSettings())
-    state = dsir.fit(dsir.observe(batch(RAW)), {"t": texts(TARGET), "ü": texts(RAW)})
-    assert {key: value.dtype.kind for key, value in state.items()} == {
-        "log_ratio": "f",
-        "targets": "u",
-        "unicode": "i",
-    }
-    assert list(dsir.score(state, batch(RAW), np.zeros(4, dtype=np.uint64))) == ["t", "ü"]
+    raw = dsir.counts(texts(RAW))
+    state = dsir.state(raw, {"t": dsir.counts(texts(TARGET)), "ü": raw})
+    assert {key: value.dtype.kind for key, value in state.items()} == {"log_ratio": "f", "unicode": "i"}
+    assert dsir.score_text(state, texts(RAW)).shape == (2, 4)
 
 
 @settings(max_examples=50, deadline=None)
@@ -178,7 +170,7 @@ def test_default_scores_equal_the_formula_in_plain_python(raw: list[str], target
 
 def test_batches_change_nothing_and_the_method_travels_to_workers() -> None:
     dsir = pickle.loads(pickle.dumps(DSIR(DSIRSettings())))
-    state = dsir.fit(dsir.observe(batch(RAW)), {"t": texts(TARGET)})
-    whole = dsir.score(state, batch(RAW), np.zeros(4, dtype=np.uint64))["t"]
-    parts = [dsir.score(state, batch([text]), np.zeros(1, dtype=np.uint64))["t"][0] for text in RAW]
+    state = dsir.state(dsir.counts(texts(RAW)), {"t": dsir.counts(texts(TARGET))})
+    whole = dsir.score_text(state, texts(RAW))[0]
+    parts = [dsir.score_text(state, texts([text]))[0, 0] for text in RAW]
     np.testing.assert_array_equal(parts, whole)

@@ -4,7 +4,6 @@ import json
 import os
 import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,9 +29,9 @@ def documents() -> list[str]:
 
 def ours(raw: list[str], target: list[str], **settings: Any) -> np.ndarray:
     dsir = DSIR(DSIRSettings(**(REFERENCE_SETTINGS | settings)))
-    batch: Any = SimpleNamespace(text=pa.array(raw, pa.large_string()))
-    state = dsir.fit(dsir.observe(batch), {"t": pa.array(target, pa.large_string())})
-    return dsir.score(state, batch, np.zeros(len(raw), dtype=np.uint64))["t"]
+    pool, sample = pa.array(raw, pa.large_string()), pa.array(target, pa.large_string())
+    state = dsir.state(dsir.counts(pool), {"t": dsir.counts(sample)})
+    return dsir.score_text(state, pool)[0]
 
 
 @pytest.mark.filterwarnings("ignore")  # the package and what it imports warn

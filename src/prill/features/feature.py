@@ -218,5 +218,3 @@ def _is_need(value: object) -> bool:
 
 def _is_path(value: object) -> bool:
     return isinstance(value, Path)
-
-

@@ -116,11 +116,14 @@ class DSIR(Method):
         Raises:
             DataError: the pool or a target holds no token.
         """
-        pool_B = total_counts(given.files("pool"))
+        targets = {name: self.counts(text) for name, text in given.targets.items()}
+        return self.state(total_counts(given.files("pool")), targets)
+
+    def state(self, pool_B: NDArray[np.int64], targets: Mapping[str, NDArray[np.int64]]) -> State:
+        """The state of counts of the pool and of the targets, int64, shape (B,) each."""
         _require_tokens(int(pool_B.sum()), "the pool")
         rows = []
-        for name, text in given.targets.items():
-            target_B = self.counts(text)
+        for name, target_B in targets.items():
             _require_tokens(int(target_B.sum()), f"target {name!r}")
             rows.append(
                 log_ratios(

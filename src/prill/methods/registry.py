@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 

@@ -20,7 +20,7 @@ from prill.features.feature import Feature, Given, ShardFeature, WholeFeature
 from prill.methods.registry import Method, get_method
 from prill.run.atomic import atomic_write
 
-__all__ = ["Fitted", "Scored", "scored"]
+__all__ = ["Fitted", "Scored", "made", "scored"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +134,4 @@ def scored(name: str, options: Mapping[str, Any], targets: Sequence[str], base: 
     method = made(name, options)
     stored = json.dumps(method.settings.model_dump(mode="json"), sort_keys=True)
     asked = tuple(sorted(method.needs(tuple(targets), base).items()))
-    return Scored(
-        fitted=Fitted(method=name, options=stored, targets=tuple(targets), base=base, asked=asked)
-    )
+    return Scored(fitted=Fitted(method=name, options=stored, targets=tuple(targets), base=base, asked=asked))

@@ -9,7 +9,7 @@ from typing import Any
 
 from prill import __version__
 from prill.methods.registry import get_method
-from prill.pipeline.scores import make
+from prill.methods.scored import made
 from prill.pipeline.steps import Choice, Pool
 from prill.pipeline.trials import Proof, arm_name
 from prill.recipe.model import CONTROL, ArmSpec, Recipe
@@ -54,10 +54,8 @@ def judge(recipe: Recipe, proof: Proof, choices: Sequence[Choice], pool: Pool) -
         for name, c in names.items()
     ]
     control = Arm(name=CONTROL, kind="random", label="random text")
-    scoring = {
-        name: _scoring_flops(c.arm, pool, n_targets=len({x.target for x in choices}))
-        for name, c in names.items()
-    }
+    n_targets = len({choice.target for choice in choices})
+    scoring = {name: c.flops / n_targets for name, c in names.items()}
     return conclude(
         proof.evals,
         [(c.target, name, CONTROL) for name, c in names.items()],
@@ -65,12 +63,6 @@ def judge(recipe: Recipe, proof: Proof, choices: Sequence[Choice], pool: Pool) -
         compute=Compute(train_flops_per_token=proof.settings.start.flops_per_token, scoring_flops=scoring),
         seed=recipe.seed,
     )
-
-
-def _scoring_flops(arm: ArmSpec, pool: Pool, *, n_targets: int) -> float:
-    """What scoring the whole pool cost one target, in operations."""
-    per_byte = get_method(arm.method).operations_per_byte
-    return per_byte * float(pool.counts["n_eligible_bytes"]) / n_targets
 
 
 def report_data(found: Findings) -> page.ReportData:
@@ -168,7 +160,7 @@ def _audit(found: Findings, choice: Choice) -> page.SelectionAudit:
 
 
 def _score_name(choice: Choice) -> str:
-    (info,) = make(choice.arm).columns([choice.target])
+    info = made(choice.arm.method, choice.arm.settings).columns([choice.target])[0]
     return f"{shown(choice.arm)} score, {info.unit}"
 
 

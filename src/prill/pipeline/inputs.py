@@ -12,6 +12,7 @@ from prill.corpus.corpus import Corpus
 from prill.corpus.tokenizer import load_tokenizer
 from prill.errors import PrillError, Problem
 from prill.features.keyed import derive_seed
+from prill.methods.scored import scored
 from prill.recipe import Recipe
 from prill.targets.target import Target, read_target
 
@@ -34,6 +35,8 @@ def check_inputs(recipe: Recipe, base: Path) -> tuple[Corpus, dict[str, Target]]
         name: attempt(partial(read_target, name, spec, seed=seed, base=base))
         for name, spec in recipe.targets.items()
     }
+    for arm in recipe.arms:
+        attempt(partial(scored, arm.method, arm.settings, list(recipe.targets), base))
     if recipe.tokenizer.path is not None:
         attempt(partial(load_tokenizer, base / recipe.tokenizer.path))
     if recipe.trials is not None:

@@ -10,6 +10,7 @@ from prill.engine.failure import Retry
 from prill.engine.local import LocalEngine
 from prill.errors import RecipeError
 from prill.pipeline import steps
+from prill.pipeline.arms import flops_of
 from prill.pipeline.dataset import write_dataset
 from prill.pipeline.inputs import available_cores, check_inputs
 from prill.pipeline.place import recall_place, remember_place
@@ -88,10 +89,16 @@ def _walk(walk: Walk, targets: dict[str, Target], recipe_path: Path, n_workers: 
     walk.progress.plan(announce(recipe, walk.corpus, n_workers=n_workers))
     targets_done = steps.store_targets(walk, targets)
     pool = steps.prepare_pool(walk, targets, targets_done)
+    features = steps.features_of(walk, pool, targets)
+    scores = steps.score(features, recipe.arms)
+    n_bytes = int(pool.counts["n_eligible_bytes"])
     choices = []
     for arm in recipe.arms:
-        _, scored = steps.score(walk, arm, pool, targets)
-        choices += [steps.choose(walk, arm, name, pool, scored) for name in targets]
+        scored = scores[arm.label]
+        flops = flops_of(arm, scored, features, n_bytes=n_bytes)
+        choices += [
+            steps.choose(walk, arm, name, pool, features.done[scored], flops=flops) for name in targets
+        ]
     datasets = {f"{c.target}/{c.arm.label}": write_dataset(walk, c) for c in choices}
     proof = prove(walk, pool, targets, choices) if recipe.trials else None
     return publish(

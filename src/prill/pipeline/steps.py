@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,13 @@ from prill.corpus.tokenizer import load_tokenizer, train_bpe
 from prill.corpus.writers import write_parquet
 from prill.features.keyed import derive_seed
 from prill.features.ngrams import compile_kernels
+from prill.features.pool import PoolView
 from prill.features.token_counts import TokenCounter
+from prill.methods.scored import Scored
 from prill.pipeline import pool
+from prill.pipeline.arms import default_policy, scored_by
 from prill.pipeline.choose import PoolTables, WriteChoice
+from prill.pipeline.features import Features
 from prill.pipeline.measuring import ReadDocuments, engine_kind, measure_all
 from prill.pipeline.quarantine import set_aside
 from prill.pipeline.walk import Done, Walk
@@ -30,7 +33,7 @@ from prill.run.fingerprint import safe_name
 from prill.select.decide import Decision, decide
 from prill.targets.target import SPLIT_VERSION, Target
 
-__all__ = ["Pool", "choose", "prepare_pool", "score", "store_targets"]
+__all__ = ["Choice", "Pool", "choose", "features_of", "prepare_pool", "score", "store_targets"]
 
 
 MOST_REST = 0.1
@@ -177,57 +180,44 @@ def _tokenizer(walk: Walk, read: Done, eligible: Done) -> Done:
     )
 
 
-def score(walk: Walk, arm: ArmSpec, pool_done: Pool, targets: Mapping[str, Target]) -> tuple[Done, Done]:
-    """Fit one method on the pool and the targets, then score every document for every target in one pass."""
-    from prill.pipeline import scores
-
-    method = scores.make(arm)
-    name = safe_name(arm.label)
-    shared = {"method": arm.method, "settings": method.settings.model_dump(mode="json")}
-    counted = walk.over_shards(
-        f"observe-{name}",
-        version=method.version,
-        settings=shared,
-        parents=[pool_done.read, pool_done.eligible],
-        work=lambda: scores.Observe(
-            corpus=walk.corpus, method=method, eligible_parts=list(pool_done.eligible.parts)
-        ),
-        label=f"{arm.label}: observe the pool",
-    )
-    fitted = walk.at_once(
-        f"fit-{name}",
-        version=method.version,
-        settings=shared,
-        parents=[counted, pool_done.targets],
-        files=["state.safetensors"],
-        build=partial(scores.fit, method=method, partials=counted.parts, targets=targets),
-        label=f"{arm.label}: fit",
-    )
-    scored = walk.over_shards(
-        f"score-{name}",
-        version=method.version,
-        settings={**shared, "targets": list(targets)},
-        parents=[fitted, pool_done.read],
-        work=lambda: scores.Score(
+def features_of(walk: Walk, pool_done: Pool, targets: Mapping[str, Target]) -> Features:
+    """What methods can ask for of this pool and these targets."""
+    read, eligible, tokens = pool_done.parts()
+    return Features(
+        walk=walk,
+        pool=PoolView(
             corpus=walk.corpus,
-            method=method,
-            state=fitted.path,
-            targets=list(targets),
-            read_parts=list(pool_done.read.parts),
+            read_parts=tuple(read),
+            eligible_parts=tuple(eligible),
+            token_parts=tuple(tokens),
+            tokenizer=pool_done.tokenizer.path,
         ),
-        label=f"{arm.label}: score for {len(targets)} target{'s' * (len(targets) != 1)}",
+        targets=targets,
+        parents=(pool_done.read, pool_done.eligible, pool_done.tokens, pool_done.tokenizer),
     )
-    return fitted, scored
+
+
+def score(features: Features, arms: Sequence[ArmSpec]) -> dict[str, Scored]:
+    """Resolve every arm's scores for every target, and all they need; by the arm's name."""
+    walk = features.walk
+    asked = {arm.label: scored_by(arm, list(features.targets), walk.base) for arm in arms}
+    features.resolve(list(asked.values()))
+    return asked
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """One arm's choice for one target: its parts, and the account that the decision left."""
+    """One arm's choice for one target: its parts, and the account that the decision left.
+
+    Attributes:
+        flops: operations of scoring the pool, for all targets, everything it needs included.
+    """
 
     arm: ArmSpec
     target: str
     done: Done
     tables: PoolTables
+    flops: float
 
     @property
     def audit(self) -> dict[str, Any]:
@@ -240,11 +230,12 @@ class Choice:
         return list(self.done.parts[:-1])
 
 
-def choose(walk: Walk, arm: ArmSpec, target: str, pool_done: Pool, scored: Done) -> Choice:
-    """Choose under the recipe's budget, exactly."""
-    from prill.pipeline.scores import default_policy
-
+def choose(
+    walk: Walk, arm: ArmSpec, target: str, pool_done: Pool, scored: Done, *, flops: float = 0.0
+) -> Choice:
+    """Choose under the target's budget, exactly."""
     recipe = walk.recipe
+    budget = recipe.budget_of(target)
     policy = arm.policy or default_policy(arm)
     seed = derive_seed(recipe.seed, "choice")
     read, eligible, tokens = pool_done.parts()
@@ -258,7 +249,7 @@ def choose(walk: Walk, arm: ArmSpec, target: str, pool_done: Pool, scored: Done)
     n_shards = len(walk.corpus.shards)
 
     def build(paths: list[Path]) -> Mapping[str, Any]:
-        decision: Decision = decide(tables, n_shards, budget=recipe.budget, policy=policy, seed=seed)
+        decision: Decision = decide(tables, n_shards, budget=budget, policy=policy, seed=seed)
         write = WriteChoice(tables=tables, decision=decision)
         walk.engine.map(write, list(enumerate(paths[:-1])), kind="threads", name="choose")
         atomic_write(
@@ -271,7 +262,7 @@ def choose(walk: Walk, arm: ArmSpec, target: str, pool_done: Pool, scored: Done)
         version=1,
         settings={
             "target": target,
-            "budget": recipe.budget.model_dump(mode="json"),
+            "budget": budget.model_dump(mode="json"),
             "policy": policy.model_dump(mode="json"),
             "seed": seed,
         },
@@ -280,7 +271,7 @@ def choose(walk: Walk, arm: ArmSpec, target: str, pool_done: Pool, scored: Done)
         build=build,
         label=f"{arm.label}: choose for {target}",
     )
-    return Choice(arm=arm, target=target, done=done, tables=tables)
+    return Choice(arm=arm, target=target, done=done, tables=tables, flops=flops)
 
 
 def held_out_rest(walk: Walk, eligible_parts: list[Path]) -> pa.Array:

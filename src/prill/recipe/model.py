@@ -143,6 +143,19 @@ class DatasetSpec(_Model):
 _BUDGET_SCHEMA = WithJsonSchema({"anyOf": [{"type": "string"}, Budget.model_json_schema()]})
 
 
+class StudyTarget(TargetSpec):
+    """A target of a study."""
+
+    budget: Annotated[Budget, _BUDGET_SCHEMA] | None = Field(
+        None, description="How much to choose for this target; null takes the recipe's `budget`."
+    )
+    members: str | None = Field(
+        None,
+        description="JSON file with the ids of the pool documents that truly belong to the target, where "
+        "that is known. No method sees it; it gives every choice its precision.",
+    )
+
+
 class Recipe(_Model):
     """What to read, what for, how much to choose, by which methods, and how to test the choice."""
 
@@ -152,7 +165,7 @@ class Recipe(_Model):
     prepare: PrepareSpec | None = Field(
         None, description="How the pool is prepared first; null takes it as it is."
     )
-    targets: dict[Annotated[str, Field(min_length=1, max_length=100)], TargetSpec] = Field(
+    targets: dict[Annotated[str, Field(min_length=1, max_length=100)], StudyTarget] = Field(
         min_length=1, description="What the model should become good at, by name."
     )
     duplicates: Literal["drop", "keep"] = Field(
@@ -165,7 +178,7 @@ class Recipe(_Model):
     arms: tuple[ArmSpec, ...] = Field(
         (ArmSpec(method="dsir"),),
         min_length=1,
-        max_length=16,
+        max_length=100,
         description="The ways of choosing to compare. The random control is always added.",
     )
     rest: RestSpec = Field(default_factory=RestSpec, description="Held-out part of the pool.")
@@ -176,6 +189,10 @@ class Recipe(_Model):
         default_factory=DatasetSpec, description="How the chosen documents are written."
     )
     output: str = Field("run", description="Folder of the run.")
+
+    def budget_of(self, target: str) -> Budget:
+        """How much to choose for one target: its own budget, or the common one."""
+        return self.targets[target].budget or self.budget
 
     @model_validator(mode="after")
     def _check_arms(self) -> Recipe:

@@ -1,0 +1,177 @@
+"""Resolves what methods ask for: every distinct feature of the graph is computed once, needs before users.
+
+The order is fixed by the graph: by depth, then as asked. Whole features that are built apart (trainings) and
+are ready at the same depth share the workers; features with a part a shard go over the shards in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from prill.features.feature import Feature, Given, ShardFeature, WholeFeature
+from prill.features.pool import PoolView
+from prill.pipeline.measuring import engine_kind
+from prill.pipeline.walk import Done, Walk
+from prill.run.step import Step
+from prill.targets.target import Target
+
+__all__ = ["Features", "closure"]
+
+
+def closure(asked: Iterable[Feature]) -> list[tuple[int, Feature]]:
+    """Everything that is needed, each once with its depth, needs before users."""
+    depths: dict[Feature, int] = {}
+
+    def visit(feature: Feature) -> int:
+        if feature not in depths:
+            depths[feature] = 1 + max((visit(need) for need in feature.needs), default=-1)
+        return depths[feature]
+
+    for feature in asked:
+        visit(feature)
+    return sorted(((depth, feature) for feature, depth in depths.items()), key=lambda found: found[0])
+
+
+@dataclass(kw_only=True)
+class Features:
+    """The features of one run.
+
+    Attributes:
+        parents: the steps that every feature rests on: what was read, who may be chosen, tokens.
+        done: what is finished.
+    """
+
+    walk: Walk
+    pool: PoolView
+    targets: Mapping[str, Target]
+    parents: tuple[Done, ...]
+    done: dict[Feature, Done] = field(default_factory=dict)
+
+    def resolve(self, asked: Sequence[Feature]) -> None:
+        """Compute what is asked for and all it needs, as far as it is not there."""
+        levels: dict[int, list[Feature]] = {}
+        for depth, feature in closure(asked):
+            if feature not in self.done:
+                levels.setdefault(depth, []).append(feature)
+        for level in levels.values():
+            self._apart([f for f in level if isinstance(f, WholeFeature) and f.is_apart])
+            for feature in level:
+                if isinstance(feature, ShardFeature):
+                    self.done[feature] = self._over_shards(feature)
+                elif isinstance(feature, WholeFeature) and not feature.is_apart:
+                    self.done[feature] = self._whole(feature)
+
+    def given(self, feature: Feature) -> Given:
+        """What the feature may read."""
+        needs = feature.needs
+        return Given(
+            pool=self.pool,
+            targets={name: self.targets[name].fit for name in feature.reads_targets},
+            seed=self.walk.recipe.seed,
+            parts={need: self.done[need].parts for need in needs},
+            counts={need: self.done[need].record.counts for need in needs},
+            named=feature.names,
+        )
+
+    def flops(self, feature: Feature) -> float:
+        """Floating-point operations that a finished feature took, without its needs."""
+        if isinstance(feature, ShardFeature):
+            return feature.flops(self.given(feature))
+        return float(self.done[feature].record.counts.get("flops", 0.0))
+
+    def _over_shards(self, feature: ShardFeature) -> Done:
+        kind = feature.engine_kind
+        if kind == "threads" and engine_kind(self.walk.corpus) == "processes":
+            kind = "processes"
+        return self.walk.over_shards(
+            feature.name,
+            version=feature.version,
+            settings=feature.settings,
+            parents=self._parents(feature),
+            inputs=self._inputs(feature),
+            work=lambda: _WriteShard(feature=feature, given=self.given(feature)),
+            kind=kind,
+            label=feature.label,
+        )
+
+    def _whole(self, feature: WholeFeature) -> Done:
+        given = replace(self.given(feature), engine=self.walk.engine)
+        return self.walk.at_once(
+            feature.name,
+            version=feature.version,
+            settings=feature.settings,
+            parents=self._parents(feature),
+            inputs=self._inputs(feature),
+            files=feature.files,
+            build=lambda paths: feature.build(given, paths),
+            label=feature.label,
+        )
+
+    def _apart(self, features: Sequence[WholeFeature]) -> None:
+        """Build features in worker processes of one thread, side by side."""
+        opened = {feature: self._open(feature) for feature in features}
+        todo = [feature for feature, step in opened.items() if step.record is None]
+        for feature, step in opened.items():
+            if step.record is not None:
+                self.walk.progress.reused(feature.label)
+                self.done[feature] = Done(record=step.record, parts=_paths(step, feature))
+        if not todo:
+            return
+        labels = [feature.label for feature in todo]
+        title = labels[0] if len(todo) == 1 else f"{labels[0]} and {len(todo) - 1} more"
+        with self.walk.progress.step(title, len(todo), "models") as display:
+
+            def finished(position: int, counts: Mapping[str, Any]) -> None:
+                feature = todo[position]
+                step, paths = opened[feature], _paths(opened[feature], feature)
+                self.done[feature] = Done(record=step.finish(paths, counts), parts=paths)
+                display.advance(1)
+
+            self.walk.engine.map(
+                _build_apart,
+                [(feature, self.given(feature), _paths(opened[feature], feature)) for feature in todo],
+                kind="processes",
+                name=title,
+                on_result=finished,
+                label=lambda item: item[0].label,
+            )
+
+    def _open(self, feature: WholeFeature) -> Step:
+        return self.walk.run.step(
+            feature.name,
+            version=feature.version,
+            settings=feature.settings,
+            parents=[parent.record for parent in self._parents(feature)],
+            inputs=self._inputs(feature),
+        )
+
+    def _parents(self, feature: Feature) -> list[Done]:
+        return [*self.parents, *(self.done[need] for need in feature.needs)]
+
+    def _inputs(self, feature: Feature) -> list[Any]:
+        """The targets it reads, by content: two targets of one name in two recipes differ."""
+        return [{"target": name, "sha256": self.targets[name].digest()} for name in feature.reads_targets]
+
+
+def _paths(step: Step, feature: WholeFeature) -> tuple[Path, ...]:
+    return tuple(step.folder / name for name in feature.files)
+
+
+def _build_apart(item: tuple[WholeFeature, Given, tuple[Path, ...]]) -> dict[str, Any]:
+    feature, given, paths = item
+    return dict(feature.build(given, paths))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _WriteShard:
+    """A feature's part of one shard."""
+
+    feature: ShardFeature
+    given: Given
+
+    def __call__(self, item: tuple[int, Path]) -> None:
+        index, path = item
+        self.feature.write(self.given, index, path)
