@@ -16,6 +16,7 @@ over whole sequences.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -124,11 +125,8 @@ def corrected(curvature: Curvature, traces: Iterable[Trace]) -> Curvature:
             x = trace.layers[name].inputs[kept].double() @ own.inputs
             d = trace.layers[name].above[kept].double() @ own.outputs
             totals[name] += x.square().T @ d.square()
-    return Curvature(
-        layers={
-            name: LayerCurvature(
-                inputs=own.inputs, outputs=own.outputs, values=totals[name] / max(1, n_tokens)
-            )
-            for name, own in curvature.layers.items()
-        }
-    )
+    layers = {
+        name: dataclasses.replace(own, values=totals[name] / max(1, n_tokens))
+        for name, own in curvature.layers.items()
+    }
+    return Curvature(layers=layers)

@@ -93,7 +93,7 @@ def influences(
     squares = np.zeros(len(chunks))
     wanted = {name: gradient.float() for name, gradient in gradients.items()}
     for one in traces(model, docs, chunking, prefix=prefix):
-        products, norms = _products(one, wanted, len(chunks), projection, is_normalised)
+        products, norms = _products(one, wanted, len(chunks), projection, is_normalised=is_normalised)
         sums += products
         squares += norms
     scale = np.sqrt(squares) if is_normalised else lengths.astype(np.float64)
@@ -112,6 +112,7 @@ def _products(
     gradients: Mapping[str, torch.Tensor],
     n_chunks: int,
     projection: Projection | None,
+    *,
     is_normalised: bool,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Products (C, R) and squared norms (C,) of the chunks of one pass; 0 for all others."""

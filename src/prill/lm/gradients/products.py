@@ -103,10 +103,12 @@ class Projection:
             entries = torch.randn(size, self.width, generator=draw)
         else:
             entries = torch.randint(0, 2, (size, self.width), generator=draw).float().mul_(2).sub_(1)
-        return entries / self.width**0.5
+        matrix: torch.Tensor = entries.div_(self.width**0.5)
+        return matrix
 
 
 def _by_chunk(per_token: torch.Tensor, owner: torch.Tensor, n_chunks: int) -> torch.Tensor:
     """Sums over the tokens of each chunk, (C, ...)."""
     total = torch.zeros(n_chunks + 1, *per_token.shape[1:], dtype=per_token.dtype)
-    return total.index_add_(0, torch.where(owner < 0, n_chunks, owner), per_token)[:n_chunks]
+    total.index_add_(0, torch.where(owner < 0, n_chunks, owner), per_token)
+    return total[:n_chunks]

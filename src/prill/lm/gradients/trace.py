@@ -142,7 +142,7 @@ def _turn(model: StackedLlama, batch: Packed) -> tuple[torch.Tensor, torch.Tenso
 def _drawn(hidden: torch.Tensor, head: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
     """One label a token from the model's distribution, (1, N), by the Gumbel maximum."""
     parts = []
-    for part in hidden.split(LOGITS_AT_A_TIME):
+    for part in torch.split(hidden, LOGITS_AT_A_TIME):
         logits = (part @ head.T).float()
         uniform = torch.rand(logits.shape, generator=draw).clamp_(1e-20, 1 - 1e-7)
         parts.append((logits - (-uniform.log()).log()).argmax(1))
