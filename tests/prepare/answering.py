@@ -7,7 +7,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from prill.prepare.rewrite.endpoint import EndpointSpec
+from prill.features.asking.endpoint import EndpointSpec
 
 
 class Server:

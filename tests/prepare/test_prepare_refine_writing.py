@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from prill.features.asking.answers import Answers, Budget
+from prill.features.asking.asker import Asker
+from prill.features.asking.endpoint import Answer, EndpointSpec
 from prill.prepare.refine.programs import Written, read_programs
 from prill.prepare.refine.writing import ProgramWriter, write_programs
-from prill.prepare.rewrite.answers import Answers, Budget
-from prill.prepare.rewrite.asking import Asker
-from prill.prepare.rewrite.endpoint import Answer, EndpointSpec
 
 SPEC = EndpointSpec(base_url="http://localhost/v1", model="refiner", max_answer_tokens=10)
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from prill.errors import DataError, RecipeError, ResourceError
-from prill.prepare.rewrite.answers import Answers, answer_key
-from prill.prepare.rewrite.asking import Asker
+from prill.features.asking.answers import Answers, answer_key
+from prill.features.asking.asker import Asker
+from prill.features.asking.endpoint import Answer, Endpoint, EndpointSpec
 from prill.prepare.rewrite.checks import (
     format_problem,
     is_balanced,
@@ -24,7 +25,6 @@ from prill.prepare.rewrite.checks import (
     out_of_vocabulary_rate,
 )
 from prill.prepare.rewrite.curriculum import curriculum_order, inclusion_shares, step_of_everything
-from prill.prepare.rewrite.endpoint import Answer, Endpoint, EndpointSpec
 from prill.prepare.rewrite.prompts import CRITERIA, GENRES, NAMES, pints, tinyhelen
 from prill.prepare.rewrite.review import (
     cohen_kappa,

@@ -16,9 +16,9 @@ from typing import Final
 
 import orjson
 
+from prill.features.asking.answers import BudgetSpent
+from prill.features.asking.asker import Asker
 from prill.prepare.refine.chunks import CHUNK_TOKENS, chunk_prompts
-from prill.prepare.rewrite.answers import BudgetSpent
-from prill.prepare.rewrite.asking import Asker
 from prill.run.atomic import atomic_write
 
 __all__ = ["ProgramWriter", "write_programs"]

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prill.errors import DataError
+from prill.features.asking.answers import BudgetSpent
+from prill.features.asking.asker import Asker
 from prill.features.keyed import keyed_uniform
-from prill.prepare.rewrite.answers import BudgetSpent
-from prill.prepare.rewrite.asking import Asker
 from prill.prepare.rewrite.prompts import CRITERIA, pints
 
 __all__ = [

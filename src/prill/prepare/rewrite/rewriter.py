@@ -17,10 +17,10 @@ from typing import Final
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from prill.prepare.rewrite.answers import BudgetSpent
-from prill.prepare.rewrite.asking import Asker
+from prill.features.asking.answers import BudgetSpent
+from prill.features.asking.asker import Asker
+from prill.features.asking.endpoint import Answer, EndpointSpec
 from prill.prepare.rewrite.checks import format_problem, names_are_consistent, out_of_vocabulary_rate
-from prill.prepare.rewrite.endpoint import Answer, EndpointSpec
 from prill.prepare.rewrite.prompts import NAMES, Prompt
 
 __all__ = ["REWRITE_SCHEMA", "RewriteSpec", "Rewriter"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import orjson
 
 from prill.errors import DataError
-from prill.prepare.rewrite.endpoint import Answer
+from prill.features.asking.endpoint import Answer
 from prill.run.atomic import machine_errors, make_folder
 
 __all__ = ["Answers", "Budget", "BudgetSpent", "answer_key"]

@@ -2,10 +2,12 @@
 
 The key is read from an environment variable when a request is made; it is never stored, and taken out of
 whatever the server says before that is shown. Redirects are refused, since their address is not the recipe's.
+An answer that trickles in has the same time limit as one that does not begin.
 """
 
 from __future__ import annotations
 
+import http.client
 import os
 import time
 import urllib.error
@@ -26,6 +28,7 @@ __all__ = ["Answer", "Endpoint", "EndpointSpec"]
 _TRANSIENT: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _LONGEST_WAIT_S: Final = 60.0
 _LARGEST_ANSWER_BYTES: Final = 8 * 1024 * 1024
+_PIECE_BYTES: Final = 64 * 1024
 
 
 class EndpointSpec(BaseModel):
@@ -101,7 +104,7 @@ class Endpoint:
                 return self._answer(self._read(request))
             except urllib.error.HTTPError as error:
                 wait = self._refused(error, key, is_last=attempt == self.spec.max_retries)
-            except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+            except (OSError, http.client.HTTPException) as error:  # unreachable, silent, or cut off
                 if attempt == self.spec.max_retries:
                     message = f"expected an answer, found none after {attempt + 1} attempts"
                     hint = printable(_without(key, str(error)))
@@ -129,17 +132,24 @@ class Endpoint:
 
     def _read(self, request: urllib.request.Request) -> bytes:
         opener = urllib.request.build_opener(_NoRedirect)
+        deadline = time.monotonic() + self.spec.timeout_s
+        content = bytearray()
         with opener.open(request, timeout=self.spec.timeout_s) as response:
-            content = bytes(response.read(_LARGEST_ANSWER_BYTES + 1))
-        if len(content) > _LARGEST_ANSWER_BYTES:
-            message = f"expected an answer of at most {_LARGEST_ANSWER_BYTES} bytes, found more"
-            raise ResourceError(message, where=self._where)
-        return content
+            while piece := response.read1(_PIECE_BYTES):
+                content += piece
+                if len(content) > _LARGEST_ANSWER_BYTES:
+                    message = f"expected an answer of at most {_LARGEST_ANSWER_BYTES} bytes, found more"
+                    raise ResourceError(message, where=self._where)
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"no whole answer within {self.spec.timeout_s:g} s")
+            if response.length:  # what the server announced and did not send
+                raise http.client.IncompleteRead(bytes(content), response.length)
+        return bytes(content)
 
     def _refused(self, error: urllib.error.HTTPError, key: str, *, is_last: bool) -> float:
         """How long the server asks to wait, for a refusal that may pass; else raises."""
         with error:
-            said = printable(_without(key, error.read(2_000).decode("utf-8", "replace")))
+            said = printable(_without(key, _said(error)))
         if error.code not in _TRANSIENT:
             raise RecipeError(
                 f"expected an answer, found status {error.code}: {said}", where=self._where
@@ -166,6 +176,13 @@ class Endpoint:
 
 
 _USAGE: Final = ("prompt_tokens", "completion_tokens")
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    try:
+        return error.read(2_000).decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException):
+        return "(no reason given)"
 
 
 def _without(key: str, text: str) -> str:

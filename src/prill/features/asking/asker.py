@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from prill.prepare.rewrite.answers import Answers, Budget, answer_key
-from prill.prepare.rewrite.endpoint import Answer, Endpoint, EndpointSpec
+from prill.features.asking.answers import Answers, Budget, answer_key
+from prill.features.asking.endpoint import Answer, Endpoint, EndpointSpec
 
 __all__ = ["Asker", "Asks"]
 

@@ -1,0 +1,1 @@
+"""Asking a language model behind an OpenAI-compatible endpoint: once, within a budget, answers kept."""

@@ -1,0 +1,1 @@
+"""Rating documents by a rubric: rubrics as data, and raters that answer them."""
