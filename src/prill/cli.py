@@ -68,6 +68,30 @@ def run(
 
 
 @app.command()
+def compare(
+    recipe: RecipePath,
+    output: Output = None,
+    workers: Workers = None,
+    quiet: Quiet = False,
+    accept_changes: Accept = False,
+) -> None:
+    """Run a recipe and lay its methods side by side (`arms: all`: every method); prints Markdown tables."""
+    from prill.pipeline.run import run_recipe
+
+    outcome = run_recipe(
+        recipe,
+        output=output,
+        n_workers=workers,
+        is_quiet=quiet,
+        accept_changes=accept_changes,
+        is_comparison=True,
+    )
+    assert outcome.comparison is not None
+    typer.echo(outcome.comparison.read_text(encoding="utf-8"))
+    typer.echo(f"comparison: {outcome.comparison}\nreport: {outcome.report}", err=True)
+
+
+@app.command()
 def prepare(
     recipe: RecipePath,
     output: Output = None,

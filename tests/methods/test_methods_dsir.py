@@ -17,7 +17,8 @@ from pool_of import run_method
 
 from prill.errors import DataError
 from prill.features._ngram_oracle import fast_bucket, ngrams
-from prill.methods.dsir import DSIR, REFERENCE_SETTINGS, DSIRSettings, kl_divergence, kl_reduction, log_ratios
+from prill.features.divergence import kl_divergence, kl_reduction
+from prill.methods.dsir import DSIR, REFERENCE_SETTINGS, DSIRSettings, log_ratios
 
 RAW = [
     "the cat sat on the mat",

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from prill.errors import DataError
+from prill.features.divergence import EPSILON
 from prill.features.ngram_counts import NgramCounts, total_counts, unicode_version
 from prill.features.ngrams import score_ngrams
 from prill.methods.registry import Method, Scores, State, method
@@ -28,10 +29,7 @@ if TYPE_CHECKING:
     from prill.corpus.columns import ColumnInfo
     from prill.features.feature import Feature, Given
 
-__all__ = ["DSIR", "REFERENCE_SETTINGS", "DSIRSettings", "kl_divergence", "kl_reduction", "log_ratios"]
-
-EPSILON = 1e-8
-"""Added to both probabilities before the logarithm, as the reference does."""
+__all__ = ["DSIR", "REFERENCE_SETTINGS", "DSIRSettings", "log_ratios"]
 
 REFERENCE_SETTINGS: dict[str, Any] = {
     "family": "reference",
@@ -208,22 +206,6 @@ def log_ratios(
     base_B = p_pool_B if prior == "pool" else np.full(pool_B.shape[0], 1 / pool_B.shape[0])
     p_target_B = (target_B + prior_ngrams * base_B) / (target_B.sum() + prior_ngrams)
     return np.asarray(np.log(p_target_B + EPSILON) - np.log(p_pool_B + EPSILON), dtype=np.float64)
-
-
-def kl_divergence(p_B: NDArray[np.int64], q_B: NDArray[np.int64]) -> float:
-    """KL(p || q) in nats of two bucket counts, 1e-8 added to both probabilities."""
-    p, q = p_B / p_B.sum(), q_B / q_B.sum()
-    return float((p * (np.log(p + EPSILON) - np.log(q + EPSILON))).sum())
-
-
-def kl_reduction(
-    target_B: NDArray[np.int64], pool_B: NDArray[np.int64], selected_B: NDArray[np.int64]
-) -> float:
-    """How much closer to the target the selection is than the pool: KL(t || pool) - KL(t || selected), nats.
-
-    Source: arXiv:2302.03169, section 4 (the KL reduction metric), on the same n-gram buckets.
-    """
-    return kl_divergence(target_B, pool_B) - kl_divergence(target_B, selected_B)
 
 
 def _require_tokens(n_features: int, whose: str) -> None:

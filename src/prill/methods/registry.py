@@ -81,12 +81,14 @@ class Method:
         version: of the algorithm.
         default_policy: how scores become a choice when the recipe does not say, as in `Policy`.
         operations_per_byte: of fitting and scoring, a byte of pool, without what its features tell.
+        needs_settings: whether it works only with settings that a user must give; `arms: all` leaves it out.
     """
 
     info: ClassVar[MethodInfo]
     version: ClassVar[int] = 1
     default_policy: ClassVar[dict[str, Any]] = {"kind": "top_k"}
     operations_per_byte: ClassVar[float] = 0.0
+    needs_settings: ClassVar[bool] = False
     Settings: ClassVar[type[BaseModel]]
 
     def __init__(self, settings: Any) -> None:

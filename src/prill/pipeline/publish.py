@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from prill.features.keyed import derive_seed
+from prill.pipeline.compare import compare
 from prill.pipeline.dataset import write_lineage
 from prill.pipeline.excerpts import browse
 from prill.pipeline.findings import Findings, judge, report_data
@@ -31,11 +32,12 @@ REPORT_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A finished run: what its report says, where it is, and a line about the dataset."""
+    """A finished run: what its report says, where it is, a line about the dataset, and the table of arms."""
 
     data: ReportData
     report: Path
     dataset: str
+    comparison: Path | None = None
 
 
 def publish(
@@ -47,9 +49,11 @@ def publish(
     choices: Sequence[Choice],
     datasets: Mapping[str, Done],
     proof: Proof | None,
+    is_comparison: bool = False,
 ) -> Outcome:
-    """Conclude, and write `conclusion.json`, `lineage.json` and `report.html`."""
+    """Conclude, and write `conclusion.json`, `lineage.json` and `report.html`, with a comparison if asked."""
     conclusion, concluded = _conclude(walk, pool, choices, proof)
+    compared = compare(walk, pool, targets, choices, conclusion, concluded) if is_comparison else None
     parents = [*datasets.values(), pool.tokens, pool.targets, *([concluded] if concluded else [])]
     folder = walk.run.path
     records = [r for r in read_run(folder).records if r.step not in ("lineage", "report")]
@@ -85,7 +89,12 @@ def publish(
         build=lambda paths: write_report(paths[0], data),
         label="write the report",
     )
-    return Outcome(data=data, report=folder / "report.html", dataset=_closing(folder, choices))
+    return Outcome(
+        data=data,
+        report=folder / "report.html",
+        dataset=_closing(folder, choices),
+        comparison=compared.parts[1] if compared else None,
+    )
 
 
 def _conclude(

@@ -29,7 +29,13 @@ __all__ = ["rewrite_report", "run_recipe"]
 
 
 def run_recipe(
-    path: Path, *, output: Path | None, n_workers: int | None, is_quiet: bool, accept_changes: bool
+    path: Path,
+    *,
+    output: Path | None,
+    n_workers: int | None,
+    is_quiet: bool,
+    accept_changes: bool,
+    is_comparison: bool = False,
 ) -> Outcome:
     """Run a recipe, or go on with it.
 
@@ -39,6 +45,7 @@ def run_recipe(
         n_workers: at a time; None takes one a core. The result does not depend on it.
         is_quiet: without progress display.
         accept_changes: go on in a folder that holds a run of a changed recipe.
+        is_comparison: also write `comparison.json` and `comparison.md`, every arm side by side.
     Returns:
         What the closing words are made of: the report's content and where it lies.
     """
@@ -64,7 +71,7 @@ def run_recipe(
             workers = n_workers or available_cores()
             engine = LocalEngine(workers, on_retry=retried)
             walk = Walk(recipe=recipe, base=base, run=run, engine=engine, progress=progress, corpus=corpus)
-            return _walk(walk, targets, path, workers)
+            return _walk(walk, targets, path, workers, is_comparison=is_comparison)
 
 
 def rewrite_report(run_folder: Path) -> Outcome:
@@ -83,7 +90,9 @@ def rewrite_report(run_folder: Path) -> Outcome:
     )
 
 
-def _walk(walk: Walk, targets: dict[str, Target], recipe_path: Path, n_workers: int) -> Outcome:
+def _walk(
+    walk: Walk, targets: dict[str, Target], recipe_path: Path, n_workers: int, *, is_comparison: bool
+) -> Outcome:
     """The whole way, one step after the other."""
     recipe = walk.recipe
     walk.progress.plan(announce(recipe, walk.corpus, n_workers=n_workers))
@@ -102,5 +111,12 @@ def _walk(walk: Walk, targets: dict[str, Target], recipe_path: Path, n_workers: 
     datasets = {f"{c.target}/{c.arm.label}": write_dataset(walk, c) for c in choices}
     proof = prove(walk, pool, targets, choices) if recipe.trials else None
     return publish(
-        walk, recipe_path, pool=pool, targets=targets, choices=choices, datasets=datasets, proof=proof
+        walk,
+        recipe_path,
+        pool=pool,
+        targets=targets,
+        choices=choices,
+        datasets=datasets,
+        proof=proof,
+        is_comparison=is_comparison,
     )

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from prill.corpus.spec import CorpusSpec
 from prill.lm.schedules.spec import ScheduleSpec, WsdSpec
 from prill.lm.shape import LADDER
+from prill.methods.registry import get_method, list_methods
 from prill.prepare.spec import PrepareSpec
 from prill.recipe.named import Named
 from prill.recipe.quantity import Bytes, Tokens
@@ -67,6 +68,20 @@ class ArmSpec(_Model):
     def label(self) -> str:
         """The arm's name in results."""
         return self.name or self.method
+
+
+def _all_arms(value: Any) -> Any:
+    """`all` as one arm for every method that works without settings."""
+    if value != "all":
+        return value
+    names = [name for name in list_methods() if not get_method(name).needs_settings]
+    return [{"method": name} for name in names if name != CONTROL]
+
+
+def _all_or_list(schema: dict[str, Any]) -> None:
+    """The schema of `arms`: the word `all`, or a list."""
+    kept = {name: schema.pop(name) for name in ("type", "items", "minItems", "maxItems") if name in schema}
+    schema["anyOf"] = [{"const": "all"}, kept]
 
 
 class RestSpec(_Model):
@@ -175,11 +190,13 @@ class Recipe(_Model):
     budget: Annotated[Budget, _BUDGET_SCHEMA] = Field(
         description="How much to choose for each target: 5%, 2M tokens, 800 documents, 1.5 GB."
     )
-    arms: tuple[ArmSpec, ...] = Field(
+    arms: Annotated[tuple[ArmSpec, ...], BeforeValidator(_all_arms)] = Field(
         (ArmSpec(method="dsir"),),
         min_length=1,
         max_length=100,
-        description="The ways of choosing to compare. The random control is always added.",
+        description="The ways of choosing to compare; `all`: every method that needs no settings. "
+        "The random control is always added.",
+        json_schema_extra=_all_or_list,
     )
     rest: RestSpec = Field(default_factory=RestSpec, description="Held-out part of the pool.")
     trials: TrialSpec | None = Field(
