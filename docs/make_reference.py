@@ -74,6 +74,8 @@ def _kind(field: dict[str, Any]) -> str:
         return " or ".join(dict.fromkeys(_kind(part) for part in field["anyOf"]))
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
+    if "prefixItems" in field:
+        return f"list of {len(field['prefixItems'])} {_kind(field['prefixItems'][0])}s"
     if field.get("type") == "array":
         return f"list of {_kind(field.get('items', {}))}"
     if "additionalProperties" in field and field["additionalProperties"] is not True:

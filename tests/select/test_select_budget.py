@@ -83,10 +83,15 @@ def test_a_budget_can_be_a_field_of_a_recipe() -> None:
     [
         ({"kind": "threshold"}, "needs `threshold`"),
         ({"threshold": 1.0}, "refuse it"),
-        ({"quotas": {"a": 1.0}}, "need `strata: source`"),
+        ({"quotas": {"a": 1.0}}, "need `strata`, found strata null"),
         ({"strata": "source", "quotas": {"a": 0.5}}, "add up to 1, found 0.5"),
         ({"strata": "source", "quotas": {"a": -1.0, "b": 2.0}}, "between 0 and 1"),
         ({"temprature": 1.0}, "Extra inputs"),
+        ({"kind": "quantile"}, "needs `share`"),
+        ({"share": 0.5}, "kind quantile needs `share`, the other kinds refuse it"),
+        ({"kind": "quantile", "share": 1.5}, "less than or equal to 1"),
+        ({"kind": "band", "band": [0.7, 0.3]}, "0 <= low < high <= 1"),
+        ({"band": [0.3, 0.7]}, "only kind band has a `band`"),
         ({"temperature": 0.0}, "greater than 0"),
     ],
 )

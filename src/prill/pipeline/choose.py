@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from prill.corpus.columns import read_columns
+from prill.corpus.columns import StoredColumns, read_columns
 from prill.corpus.writers import write_parquet
 from prill.features.keyed import keyed_uniform
+from prill.methods.registry import STRATUM
 from prill.select.budget import Budget
 from prill.select.decide import Decision, Tables, decide
 from prill.select.policy import Policy
@@ -27,7 +28,8 @@ CHOICE_COLUMNS = ("row", "score", "n_tokens", "n_bytes", "key")
 
 @dataclass(frozen=True, kw_only=True)
 class PoolTables:
-    """Tables of the whole pool: every document with one method's score for one target.
+    """Tables of the whole pool: every document with one method's score for one target, and the stratum that
+    the method may tell beside it.
 
     Args:
         read_parts, eligible_parts, token_parts, score_parts: parts of those steps, one a shard.
@@ -41,8 +43,10 @@ class PoolTables:
     target: str
 
     def __call__(self, shard: int) -> pa.Table:
-        score = read_columns(self.score_parts[shard], [self.target])[self.target]
-        return _table(self.read_parts[shard], self.eligible_parts[shard], self.token_parts[shard], score)
+        told = StoredColumns(self.score_parts[shard])
+        score = told[self.target]
+        table = _table(self.read_parts[shard], self.eligible_parts[shard], self.token_parts[shard], score)
+        return table.append_column("stratum", told[STRATUM]) if STRATUM in told.column_names else table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,9 +65,9 @@ def sum_of(strata: dict[str, dict[str, Any]], key: str) -> NDArray[np.int64]:
 
 def _stratum(name: str, groups: NDArray[np.int64], tallied: Tally, cut: Cut, axis: int) -> dict[str, Any]:
     kept = tallied.kept.get(name, np.zeros(3, np.int64))
-    ties = tallied.ties.get(name, np.zeros(4, np.int64))
-    if ties[2] in (0, ties[0]):  # the cut falls between two scores: no tie was split
-        ties = np.zeros(4, np.int64)
+    ends = tallied.ties.get(name, np.zeros((2, 4), np.int64))
+    is_split = (ends[:, 2] > 0) & (ends[:, 2] < ends[:, 0])  # else the cut falls between two scores
+    ties = ends[is_split].sum(axis=0)
     return {
         **{group: _units(groups[i]) for i, group in enumerate(GROUPS)},
         "candidates": _units(groups.sum(axis=0)),
@@ -75,6 +75,7 @@ def _stratum(name: str, groups: NDArray[np.int64], tallied: Tally, cut: Cut, axi
         "limit": cut.limit,
         "shortfall": None if cut.limit is None else cut.limit - int(kept[axis]),
         "cut": cut.sentence,
+        "first_in": cut.first_in.readable() if cut.first_in else None,
         "last_in": cut.last_in.readable() if cut.last_in else None,
         "first_out": cut.first_out.readable() if cut.first_out else None,
         "ties": {key: int(n) for key, n in zip(_TIES, ties, strict=True)},

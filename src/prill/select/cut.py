@@ -1,4 +1,4 @@
-"""Where a choice ends: the first place in the total order that no longer fits, for each stratum."""
+"""Where a choice begins and ends in the total order, for each stratum."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from prill.select.ranking import Ranked, score_of_key, tie_of_key
 
 __all__ = ["Cut", "Place", "chosen"]
-
-_LAST = (1 << 64) - 1
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -39,19 +37,27 @@ class Place:
         return {"score": self.score, "tie_hash": self.tie, "shard": self.shard, "row": self.row}
 
 
+_LAST = (1 << 64) - 1
+_START = Place(score_key=0, tie_key=0, shard=-1, row=-1)
+_END = Place(score_key=_LAST, tie_key=_LAST, shard=1 << 62, row=0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cut:
     """The end of the choice within one stratum.
 
     Args:
         limit: the most that may be chosen, in the budget's unit; None without a budget.
-        first_out: the best place that is left out; None when the whole stratum is chosen.
+        first_out: the best place behind the choice; None when it goes to the end.
+        first_in: the best place of a band, everything before it is left out; None when the choice begins
+            with the best document.
         last_in: the last place that is chosen; None when nothing is.
     """
 
     limit: int | None
     first_out: Place | None
     last_in: Place | None = None
+    first_in: Place | None = None
     with_noise: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -60,18 +66,27 @@ class Cut:
             "limit": self.limit,
             "first_out": None if self.first_out is None else dict(vars(self.first_out)),
             "last_in": None if self.last_in is None else dict(vars(self.last_in)),
+            "first_in": None if self.first_in is None else dict(vars(self.first_in)),
             "with_noise": self.with_noise,
         }
 
     @staticmethod
     def from_json(stored: dict[str, Any]) -> Cut:
         """The cut that `to_json` wrote."""
-        places = {key: Place(**stored[key]) if stored[key] else None for key in ("first_out", "last_in")}
+        names = ("first_out", "last_in", "first_in")
+        places = {name: Place(**stored[name]) if stored.get(name) else None for name in names}
         return Cut(limit=stored["limit"], with_noise=stored["with_noise"], **places)
 
     @property
     def sentence(self) -> str:
         """The cut as a threshold: `score >= 0.25`, with the tie hash when it runs through a tie."""
+        if self.first_in is None or self.last_in is None:
+            return self._end
+        first = self.first_in
+        return f"{self._end}, and score <= {first.score!r} (there tie hash >= {first.tie!r})"
+
+    @property
+    def _end(self) -> str:
         what = "score / temperature + noise" if self.with_noise else "score"
         if self.last_in is None:
             return "nothing is chosen"
@@ -85,13 +100,17 @@ class Cut:
 
 
 def chosen(ranked: Ranked, cuts: dict[str, Cut]) -> NDArray[np.bool_]:
-    """Which rows lie before the cut of their stratum. Shape (D,)."""
-    ends = [
-        cuts[name].first_out if name in cuts else Place(score_key=0, tie_key=0, shard=-1, row=-1)
-        for name in ranked.strata
-    ]
-    keeps_all = np.array([end is None for end in ends], dtype=np.bool_)
-    at = [end or Place(score_key=_LAST, tie_key=_LAST, shard=-1, row=-1) for end in ends]
+    """Which rows lie between the beginning and the end of their stratum's cut. Shape (D,)."""
+    ends = [cuts[name].first_out or _END if name in cuts else _START for name in ranked.strata]
+    starts = [cuts[name].first_in or _START if name in cuts else _START for name in ranked.strata]
+    kept = ranked.eligible & _before(ranked, ends)
+    if any(start is not _START for start in starts):
+        kept &= ~_before(ranked, starts)
+    return np.asarray(kept, dtype=np.bool_)
+
+
+def _before(ranked: Ranked, at: list[Place]) -> NDArray[np.bool_]:
+    """Which rows come before the place of their stratum. Shape (D,)."""
     score = np.array([p.score_key for p in at], dtype=np.uint64)[ranked.stratum]
     tie = np.array([p.tie_key for p in at], dtype=np.uint64)[ranked.stratum]
     copy = [(p.shard > ranked.shard, p.shard == ranked.shard, p.row) for p in at]
@@ -99,5 +118,5 @@ def chosen(ranked: Ranked, cuts: dict[str, Cut]) -> NDArray[np.bool_]:
     here = np.array([c[1] for c in copy], dtype=np.bool_)[ranked.stratum]
     row = np.array([c[2] for c in copy], dtype=np.int64)[ranked.stratum]
     is_copy = (ranked.score_key == score) & (ranked.tie_key == tie) & (whole | (here & (ranked.row < row)))
-    before = (ranked.score_key < score) | ((ranked.score_key == score) & (ranked.tie_key < tie)) | is_copy
-    return np.asarray(ranked.eligible & (before | keeps_all[ranked.stratum]), dtype=np.bool_)
+    is_better = (ranked.score_key < score) | ((ranked.score_key == score) & (ranked.tie_key < tie))
+    return np.asarray(is_better | is_copy, dtype=np.bool_)

@@ -2,7 +2,8 @@
 
 One pass sketches every shard; further passes look only behind the digit in which the budget ends; the rows
 left there are sorted and cut. The result is a prefix of the total order (score descending, keyed tie hash,
-shard, row) that fits the budget while one more document would not, in each stratum. Each pass is a map over
+shard, row) that fits the budget while one more document would not, in each stratum; for a band, a stretch
+whose beginning is found in the same way, and then its end. Each pass is a map over
 shards with a merge that is associative and commutative, so the caller may run it in threads, processes or on
 a cluster.
 
@@ -21,7 +22,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from prill.errors import DataError
-from prill.select.allot import UNIT_AXIS, allot
+from prill.select.allot import allot, axis_of
 from prill.select.audit import audit
 from prill.select.budget import Budget
 from prill.select.cut import Cut, Place, chosen
@@ -140,7 +141,7 @@ def decide(
         tables: shard index -> table with row, score, n_tokens, n_bytes, key, eligible, and optionally stratum
             or source. Called once a pass and shard; must return the same table each time. Picklable if the
             map needs it.
-        budget: None only for kind threshold, which then chooses everything that passes.
+        budget: None only for kinds threshold, quantile and band, which then choose everything that passes.
         seed: of ties and noise; the policy's own seed goes first.
         engine_map: how a pass is applied to the shards.
         collect_rows: boundary rows that may be held at once.
@@ -152,17 +153,22 @@ def decide(
     view = View(tables=tables, policy=policy, seed=seed)
     passes = _Passes(engine_map=engine_map, n_shards=n_shards)
 
-    def refined(frontiers: dict[str, Frontier] | None) -> Sketch:
-        task = functools.partial(sketch_shard, view, frontiers)
-        return passes.fold(task, Sketch.merge, Sketch.empty())
-
-    total = refined(None)
-    axis = UNIT_AXIS[budget.limit_unit] if budget else 0
-    limits = allot(total, budget, policy)
-    frontiers = _search(total, limits, refined, axis=axis, collect_rows=collect_rows)
-    collecting = functools.partial(boundary_shard, view, frontiers)
-    blocks: dict[str, Block] = passes.fold(collecting, _merged, {}) if frontiers else {}
-    cuts = _cuts(limits, frontiers, blocks, axis=axis, policy=policy, has_budget=budget is not None)
+    total = passes.sketched(view, None)
+    axis = axis_of(budget, policy)
+    spans = allot(total, budget, policy)
+    search = _Search(view=view, passes=passes, total=total, axis=axis, collect_rows=collect_rows)
+    starts = search.ends({name: span.skip for name, span in spans.items() if span.skip})
+    before = {name: start.before for name, start in starts.items()}
+    ends = search.ends({name: span.room(before.get(name, 0)) for name, span in spans.items()})
+    cuts = {
+        name: Cut(
+            limit=span.limit,
+            first_out=ends[name].place if name in ends else None,
+            first_in=starts[name].place if name in starts else None,
+            with_noise=policy.kind == "gumbel",
+        )
+        for name, span in spans.items()
+    }
     edges = score_edges(total)
     counting = functools.partial(tally_shard, view, cuts, edges)
     tallied = passes.fold(counting, Tally.merge, Tally.empty(len(edges) - 1))
@@ -189,6 +195,9 @@ class _Passes:
             shards = range(first, min(first + AT_ONCE, self.n_shards))
             start = functools.reduce(merge, self.engine_map(task, shards), start)
         return start
+
+    def sketched(self, view: View, frontiers: dict[str, Frontier] | None) -> Sketch:
+        return self.fold(functools.partial(sketch_shard, view, frontiers), Sketch.merge, Sketch.empty())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,65 +229,68 @@ def tally_shard(view: View, cuts: dict[str, Cut], edges: NDArray[np.float64], sh
     return tally(rank(table, shard, view.policy, view.seed), cuts, edges, table)
 
 
-def _search(
-    total: Sketch,
-    limits: dict[str, int],
-    refined: Callable[[dict[str, Frontier] | None], Sketch],
-    *,
-    axis: int,
-    collect_rows: int,
-) -> dict[str, Frontier]:
-    """For each stratum that does not fit whole: the digits behind which few enough rows are left."""
-    searching = {name: Frontier() for name in limits}
-    ready: dict[str, Frontier] = {}
-    counts = total
-    while searching:
-        deeper: dict[str, Frontier] = {}
-        for name, frontier in searching.items():
-            ending = counts.ending(name, limits[name] - frontier.before, axis)
-            if ending is None:
-                continue  # only at the first level: the whole stratum fits
-            nearer = frontier.descend(ending)
-            is_ready = nearer.level == LEVELS or ending.n_documents <= max(1, collect_rows // len(limits))
-            (ready if is_ready else deeper)[name] = nearer
-        counts = refined(deeper) if deeper else counts
-        searching = deeper
-    return ready
+@dataclass(frozen=True, kw_only=True)
+class _End:
+    """The first place of a stratum that no longer fits, and the units before it."""
+
+    place: Place
+    before: int
 
 
-def _cuts(
-    limits: dict[str, int],
-    frontiers: dict[str, Frontier],
-    blocks: dict[str, Block],
-    *,
-    axis: int,
-    policy: Policy,
-    has_budget: bool,
-) -> dict[str, Cut]:
-    noisy = policy.kind == "gumbel"
-    return {
-        name: Cut(
-            limit=limit if has_budget else None,
-            first_out=_first_out(blocks[name], limit - frontiers[name].before, axis)
-            if name in blocks
-            else None,
-            with_noise=noisy,
-        )
-        for name, limit in limits.items()
-    }
+@dataclass(frozen=True, kw_only=True)
+class _Search:
+    """Finds where so many units of each stratum end."""
+
+    view: View
+    passes: _Passes
+    total: Sketch
+    axis: int
+    collect_rows: int
+
+    def ends(self, rooms: dict[str, int]) -> dict[str, _End]:
+        """Where each stratum exceeds its room, in units from the best document; without those that fit."""
+        frontiers = self._frontiers(rooms)
+        if not frontiers:
+            return {}
+        collecting = functools.partial(boundary_shard, self.view, frontiers)
+        blocks: dict[str, Block] = self.passes.fold(collecting, _merged, {})
+        return {
+            name: _end(blocks[name], rooms[name], frontiers[name].before, self.axis) for name in frontiers
+        }
+
+    def _frontiers(self, rooms: dict[str, int]) -> dict[str, Frontier]:
+        """The digits behind which few enough rows are left."""
+        searching = {name: Frontier() for name in rooms}
+        ready: dict[str, Frontier] = {}
+        counts = self.total
+        while searching:
+            deeper: dict[str, Frontier] = {}
+            for name, frontier in searching.items():
+                ending = counts.ending(name, rooms[name] - frontier.before, self.axis)
+                if ending is None:
+                    continue  # only at the first level: the whole stratum fits
+                nearer = frontier.descend(ending)
+                n_each = max(1, self.collect_rows // len(rooms))
+                is_ready = nearer.level == LEVELS or ending.n_documents <= n_each
+                (ready if is_ready else deeper)[name] = nearer
+            counts = self.passes.sketched(self.view, deeper) if deeper else counts
+            searching = deeper
+        return ready
 
 
-def _first_out(block: Block, room: int, axis: int) -> Place:
-    """The first place of the block that no longer fits into `room` units."""
+def _end(block: Block, room: int, before: int, axis: int) -> _End:
+    """The first place of the block at which the units, `before` the block included, exceed `room`."""
     order = np.lexsort((block.row, block.shard, block.tie_key, block.score_key))
-    total = np.cumsum(block.units[order, axis])
-    i = order[int(np.searchsorted(total, room, side="right"))]
-    return Place(
+    total = before + np.cumsum(block.units[order, axis])
+    first = int(np.searchsorted(total, room, side="right"))
+    i = order[first]
+    place = Place(
         score_key=int(block.score_key[i]),
         tie_key=int(block.tie_key[i]),
         shard=int(block.shard[i]),
         row=int(block.row[i]),
     )
+    return _End(place=place, before=int(total[first] - block.units[i, axis]))
 
 
 def _merged(a: dict[str, Block], b: dict[str, Block]) -> dict[str, Block]:

@@ -26,6 +26,7 @@ ALL = ""
 """Name of the single stratum when the policy has none."""
 
 _SIGN = np.uint64(1 << 63)
+_STRATUM_COLUMNS = {"source": "source", "method": "stratum"}
 _COLUMNS = ("row", "score", "n_tokens", "n_bytes", "key", "eligible")
 
 
@@ -52,7 +53,7 @@ class Ranked:
 
 
 def rank(table: pa.Table, shard: int, policy: Policy, seed: int) -> Ranked:
-    """Reads one shard's table: row, score, n_tokens, n_bytes, key, eligible, and `stratum` or `source`.
+    """Reads one shard's table: row, score, n_tokens, n_bytes, key, eligible, and what the strata are.
 
     Raises:
         DataError: a column is missing, a count is negative, or an eligible row has no finite score and the
@@ -122,18 +123,36 @@ def tie_of_key(key: int) -> float:
 
 
 def _strata(table: pa.Table, policy: Policy, shard: int) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    if policy.strata is None:
+    names = [_STRATUM_COLUMNS[part] for part in policy.strata.split(" x ")] if policy.strata else []
+    for name in names:
+        if name not in table.column_names:
+            raise DataError(
+                f"expected a column `{name}` to choose within (`strata: {policy.strata}`), found none",
+                where=f"shard {shard}",
+                hint="read the source of each document, or remove `strata` from the policy"
+                if name == "source"
+                else "take a method that tells a stratum of each document, or choose within the source",
+            )
+    if not names:
         return (ALL,), np.zeros(table.num_rows, dtype=np.int64)
-    name = "stratum" if "stratum" in table.column_names else policy.strata
-    if name not in table.column_names:
-        raise DataError(
-            f"expected a column `stratum` or `{policy.strata}` to choose within, found neither",
-            where=f"shard {shard}",
-            hint="remove `strata` from the policy, or read the source of each document",
-        )
-    column = table[name].combine_chunks().cast(pa.large_string()).fill_null("(none)").dictionary_encode()
-    codes = np.asarray(column.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
-    return tuple(column.dictionary.to_pylist()), codes
+    found = [_encoded(table[name]) for name in names]
+    return found[0] if len(found) == 1 else _crossed(*found)
+
+
+def _encoded(column: pa.ChunkedArray) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    values = column.combine_chunks().cast(pa.large_string()).fill_null("(none)").dictionary_encode()
+    codes = np.asarray(values.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
+    return tuple(values.dictionary.to_pylist()), codes
+
+
+def _crossed(
+    a: tuple[tuple[str, ...], NDArray[np.int64]], b: tuple[tuple[str, ...], NDArray[np.int64]]
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """The pairs that occur, named `a / b`; a slash between spaces within a name is doubled."""
+    pairs, codes = np.unique(a[1] * len(b[0]) + b[1], return_inverse=True)
+    named = [[name.replace(" / ", " // ") for name in part] for part in (a[0], b[0])]
+    names = [f"{named[0][pair // len(b[0])]} / {named[1][pair % len(b[0])]}" for pair in pairs.tolist()]
+    return tuple(names), codes.astype(np.int64)
 
 
 def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:

@@ -34,7 +34,8 @@ class Tally:
     kept: dict[str, NDArray[np.int64]]
     """By stratum, shape (3,)."""
     ties: dict[str, NDArray[np.int64]]
-    """By stratum, shape (4,): documents and tokens with the score at the cut, and those of them kept."""
+    """By stratum, shape (2, 4): documents and tokens with the score at the end of the choice, and those of
+    them kept; then the same at the beginning of a band, unless that is the same score."""
     last_in: dict[str, Place]
     scores: NDArray[np.int64]
     """Shape (2, 2, H): pool or kept, documents or tokens, bin of the score."""
@@ -135,14 +136,26 @@ def _kept_by_stratum(ranked: Ranked, keep: NDArray[np.bool_]) -> dict[str, NDArr
 
 
 def _ties(ranked: Ranked, keep: NDArray[np.bool_], cuts: dict[str, Cut]) -> dict[str, NDArray[np.int64]]:
-    outs = [cuts[name].first_out for name in ranked.strata]
-    key = np.array([out.score_key if out else 0 for out in outs], dtype=np.uint64)
-    is_cut = np.array([out is not None for out in outs], dtype=np.bool_)
-    tied = ranked.eligible & is_cut[ranked.stratum] & (ranked.score_key == key[ranked.stratum])
+    ends = [cuts[name].first_out for name in ranked.strata]
+    starts = [_other(cuts[name].first_in, end) for name, end in zip(ranked.strata, ends, strict=True)]
+    both = np.stack([_ties_at(ranked, keep, places) for places in (ends, starts)], axis=1)
+    return {name: both[code] for code, name in enumerate(ranked.strata)}
+
+
+def _other(start: Place | None, end: Place | None) -> Place | None:
+    is_same = start is not None and end is not None and start.score_key == end.score_key
+    return None if is_same else start
+
+
+def _ties_at(ranked: Ranked, keep: NDArray[np.bool_], places: list[Place | None]) -> NDArray[np.int64]:
+    """Documents and tokens with the score of their stratum's place, and those of them kept. Shape (S, 4)."""
     sums = np.zeros((len(ranked.strata), 4), np.int64)
+    key = np.array([place.score_key if place else 0 for place in places], dtype=np.uint64)
+    is_cut = np.array([place is not None for place in places], dtype=np.bool_)
+    tied = ranked.eligible & is_cut[ranked.stratum] & (ranked.score_key == key[ranked.stratum])
     np.add.at(sums[:, :2], ranked.stratum[tied], ranked.units[tied, :2])
     np.add.at(sums[:, 2:], ranked.stratum[tied & keep], ranked.units[tied & keep, :2])
-    return {name: sums[code] for code, name in enumerate(ranked.strata)}
+    return sums
 
 
 def _last_in(ranked: Ranked, keep: NDArray[np.bool_]) -> dict[str, Place]:
