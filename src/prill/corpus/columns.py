@@ -22,7 +22,15 @@ import pyarrow.parquet as pq
 from prill.errors import DataError, InternalError, near, printable
 from prill.run.atomic import atomic_path, machine_errors
 
-__all__ = ["ColumnInfo", "Columns", "StoredColumns", "read_columns", "read_infos", "write_columns"]
+__all__ = [
+    "ColumnInfo",
+    "Columns",
+    "StoredColumns",
+    "columns_schema",
+    "read_columns",
+    "read_infos",
+    "write_columns",
+]
 
 _FILE_KEY: Final = b"prill.columns"
 _PREFIX: Final = "prill."
@@ -79,13 +87,9 @@ def write_columns(
     if len({len(array) for array in arrays.values()}) > 1:
         found = {name: len(array) for name, array in arrays.items()}
         raise InternalError(f"expected columns of one length, found {found}", where=str(path))
-    fields = [
-        pa.field(name, array.type, metadata=_to_metadata(by_name[name])) for name, array in arrays.items()
-    ]
-    summary = orjson.dumps([vars(by_name[name]) for name in arrays], option=orjson.OPT_SORT_KEYS)
-    schema = pa.schema(fields, metadata={_FILE_KEY: summary})
+    schema = columns_schema({name: array.type for name, array in arrays.items()}, infos)
     table = pa.Table.from_arrays(list(arrays.values()), schema=schema)
-    leaves = [leaf for field in fields for leaf in _leaves(field.name, field.type)]
+    leaves = [leaf for field in schema for leaf in _leaves(field.name, field.type)]
     is_small = table.nbytes < _SMALL_COLUMN_BYTES * max(1, table.num_columns)
     with atomic_path(path, flush=False) as temporary:
         pq.write_table(
@@ -99,6 +103,14 @@ def write_columns(
             write_statistics=False,
             write_page_checksum=True,
         )
+
+
+def columns_schema(types: Mapping[str, pa.DataType], infos: Sequence[ColumnInfo]) -> pa.Schema:
+    """The schema of a file of columns, with what they mean, for those who write it piece by piece."""
+    by_name = {info.name: info for info in infos}
+    fields = [pa.field(name, kind, metadata=_to_metadata(by_name[name])) for name, kind in types.items()]
+    summary = orjson.dumps([vars(by_name[name]) for name in types], option=orjson.OPT_SORT_KEYS)
+    return pa.schema(fields, metadata={_FILE_KEY: summary})
 
 
 def read_columns(path: Path, names: Sequence[str] | None = None) -> pa.Table:

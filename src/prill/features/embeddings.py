@@ -10,30 +10,38 @@ Legend: D documents, K dimensions.
 
 from __future__ import annotations
 
-import functools
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from prill.corpus.batch import text_buffers
-from prill.errors import DataError, ResourceError
+from prill.errors import DataError
+from prill.features.embedding_models import (
+    MAX_TOKENS,
+    Pooling,
+    TokenModel,
+    check_encoder,
+    hidden_size,
+    n_numbers,
+    open_model,
+    stored_pooling,
+)
+from prill.features.windows import BYTES_PER_TOKEN, byte_windows, windows
 
-__all__ = ["EMBEDDING_VERSION", "Embedder", "Embedding"]
+__all__ = ["EMBEDDING_VERSION", "Embedder", "Embedding", "Pooling"]
 
 Embedding: TypeAlias = Literal["hashed", "static", "encoder"]
 
-EMBEDDING_VERSION = 1
+EMBEDDING_VERSION = 2
 """Version of the vectors made here; it changes whenever one changes."""
 
-_MAX_CHARACTERS = 20_000  # of a document that a model sees
-_MAX_TOKENS = 512
-_BATCH = 32
+_MAX_CHARACTERS = 20_000  # of a document that a model sees when it is asked for the whole
+_MAX_WINDOWED = 1_000_000  # of a document whose tokens are counted to place windows exactly
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,22 +50,33 @@ class Embedder:
 
     Attributes:
         kind: what gives the vectors.
-        n_dimensions: K of `hashed`, a power of two; of no meaning for models.
+        n_dimensions: K; of `hashed` a power of two.
         folder: of the model.
         digest: hash of the folder's weights and tokenizer.
+        pooling: of an encoder's last states.
     """
 
     kind: Embedding
     n_dimensions: int = 256
     folder: Path | None = None
     digest: str = ""
+    pooling: Pooling = "mean"
 
     @classmethod
-    def of(cls, kind: Embedding, *, n_dimensions: int = 256, folder: Path | None = None) -> Embedder:
+    def of(
+        cls,
+        kind: Embedding,
+        *,
+        n_dimensions: int = 256,
+        folder: Path | None = None,
+        pooling: Pooling | None = None,
+    ) -> Embedder:
         """Check that what is needed is there.
 
+        Args:
+            pooling: of an encoder; None takes what its folder says, else the mean.
         Raises:
-            DataError: no model lies in the folder.
+            DataError: no model lies in the folder, or one that needs code of its own.
             ResourceError: the packages of `encoder` are missing.
         """
         if kind == "hashed":
@@ -67,13 +86,19 @@ class Embedder:
         if not (folder / "model.safetensors").is_file():
             raise DataError("expected model.safetensors, found none", where=str(folder))
         if kind == "encoder":
-            _torch()
+            check_encoder(folder)
         digest = hashlib.sha256()
         for name in ("config.json", "model.safetensors", "tokenizer.json"):
             if (folder / name).is_file():
                 with (folder / name).open("rb") as file:
                     digest.update(hashlib.file_digest(file, "sha256").digest())
-        return cls(kind=kind, folder=folder, digest=digest.hexdigest())
+        return cls(
+            kind=kind,
+            n_dimensions=hidden_size(kind, folder),
+            folder=folder,
+            digest=digest.hexdigest(),
+            pooling=pooling or stored_pooling(folder),
+        )
 
     def __call__(self, text: pa.Array) -> NDArray[np.float32]:
         """Vectors, float32, shape (D, K), not normalised; zeros for a document without words.
@@ -83,10 +108,63 @@ class Embedder:
         """
         if self.kind == "hashed":
             return _hashed(text, self.n_dimensions)
-        documents = [document[:_MAX_CHARACTERS] for document in text.to_pylist()]
+        model = self._model()
+        cut = [document[:_MAX_CHARACTERS] for document in text.to_pylist()]
+        return model.vectors(model.tokens(cut))
+
+    def in_windows(
+        self, text: pa.Array, n_tokens: int, *, is_head: bool
+    ) -> tuple[list[NDArray[np.float32]], NDArray[np.int8]]:
+        """Vectors of the windows of every document.
+
+        Args:
+            text: large_string array without nulls, D documents.
+            n_tokens: of a window: of the model, at most what it reads; 4 bytes each for `hashed`.
+            is_head: the top window only, else top, middle and bottom.
+        Returns:
+            Vectors, float32, shape (D, K), for each window, zeros where a document has none; and how many
+            windows each document has.
+        """
+        if self.kind == "hashed":
+            pieces, n_windows_D = byte_windows(text, n_tokens * BYTES_PER_TOKEN, is_head=is_head)
+            return [_hashed(piece, self.n_dimensions) for piece in pieces], n_windows_D
+        model = self._model()
+        width = min(n_tokens, model.max_tokens)
+        rows = [
+            [ids[a:b] for a, b in windows(len(ids), width)] if ids else []
+            for ids in model.tokens([_shortened(document) for document in text.to_pylist()])
+        ]
+        names = range(1 if is_head else 3)
+        found = [model.vectors([row[w] if w < len(row) else [] for row in rows]) for w in names]
+        return found, np.array([min(len(row), len(names)) for row in rows], np.int8)
+
+    @property
+    def span(self) -> str:
+        """What is seen of a whole document, in words."""
+        if self.kind == "hashed":
+            return "whole document"
+        if self.kind == "static":
+            return f"first {_MAX_CHARACTERS:,} characters"
+        return f"first {MAX_TOKENS:,} tokens"
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers stored in the model's folder."""
+        return 0 if self.folder is None else n_numbers(self.folder)
+
+    def _model(self) -> TokenModel:
+        assert self.kind != "hashed"
         assert self.folder is not None
-        model = _static(self.folder) if self.kind == "static" else _encoder(self.folder)
-        return model(documents)
+        return open_model(self.kind, self.folder, self.pooling)
+
+
+def _shortened(document: str) -> str:
+    """A huge document without what lies far from its windows, so that its tokens can be counted."""
+    if len(document) <= _MAX_WINDOWED:
+        return document
+    part = _MAX_WINDOWED // 3
+    middle = (len(document) - part) // 2
+    return document[:part] + document[middle : middle + part] + document[-part:]
 
 
 def _hashed(text: pa.Array, n_dimensions: int) -> NDArray[np.float32]:
@@ -103,67 +181,3 @@ def _hashed(text: pa.Array, n_dimensions: int) -> NDArray[np.float32]:
     sums_DK = np.zeros((len(text), n_dimensions), np.float32)
     sketch(offsets, data, word_table(), tail, sums_DK)
     return np.asarray(np.sign(sums_DK) * np.sqrt(np.abs(sums_DK)), np.float32)
-
-
-@functools.lru_cache(maxsize=2)
-def _static(folder: Path) -> Callable[[list[str]], NDArray[np.float32]]:
-    from safetensors import safe_open
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    with safe_open(folder / "model.safetensors", framework="np") as stored:
-        names = list(stored.keys())
-        if "embeddings" not in names:
-            message = f"expected a tensor `embeddings`, found {', '.join(sorted(names)[:5])}"
-            raise DataError(message, where=str(folder / "model.safetensors"))
-        table_VK = np.asarray(stored.get_tensor("embeddings"), np.float32)
-
-    def embed(documents: list[str]) -> NDArray[np.float32]:
-        found_DK = np.zeros((len(documents), table_VK.shape[1]), np.float32)
-        for d, encoded in enumerate(tokenizer.encode_batch_fast(documents, add_special_tokens=False)):
-            if encoded.ids:
-                found_DK[d] = table_VK[np.asarray(encoded.ids)].mean(axis=0, dtype=np.float64)
-        return found_DK
-
-    return embed
-
-
-@functools.lru_cache(maxsize=1)
-def _encoder(folder: Path) -> Callable[[list[str]], NDArray[np.float32]]:
-    torch, transformers = _torch()
-    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), **options)
-    model = transformers.AutoModel.from_pretrained(str(folder), use_safetensors=True, **options).eval()
-
-    def embed(documents: list[str]) -> NDArray[np.float32]:
-        parts = []
-        for first in range(0, len(documents), _BATCH):
-            batch = tokenizer(
-                documents[first : first + _BATCH],
-                padding=True,
-                truncation=True,
-                max_length=min(_MAX_TOKENS, tokenizer.model_max_length),
-                return_tensors="pt",
-            )
-            with torch.inference_mode():
-                states = model(**batch).last_hidden_state.float()
-            mask = batch["attention_mask"].unsqueeze(-1).float()
-            parts.append(((states * mask).sum(1) / mask.sum(1).clamp(min=1)).cpu().numpy())
-        return np.concatenate(parts).astype(np.float32) if parts else np.zeros((0, 1), np.float32)
-
-    return embed
-
-
-def _torch() -> tuple[Any, Any]:
-    try:
-        import torch
-        import transformers
-    except ImportError as error:
-        raise ResourceError(
-            f"expected the packages of sentence encoders, found no {error.name}",
-            where="semantic.embedding",
-            hint="pip install 'prill[semantic]', or use `embedding: hashed`",
-        ) from error
-    return torch, transformers
