@@ -17,18 +17,22 @@ from typing import Literal
 
 import torch
 
-from prill.lm._progress import identity_of, read_progress, write_progress
+from prill.lm._progress import FeedStates, identity_of, read_progress, write_progress
 from prill.lm.backend import compute_dtype, resolve_device, resolve_precision
 from prill.lm.batches import shorten
 from prill.lm.data import Rows, stack_rows
 from prill.lm.distributed import Counted, World
+from prill.lm.feed.feed import Feed
 from prill.lm.feed.prefetch import Prefetch
+from prill.lm.feed.watched import Watchable, Watching
 from prill.lm.learner import Learner
 from prill.lm.memory import memory_errors
 from prill.lm.nested.learner import NestedLearner
 from prill.lm.nested.sizes import Nested, size_name
+from prill.lm.objectives.noted import Noted
 from prill.lm.objectives.objective import At
 from prill.lm.optimizer import AdamSettings, StackedAdamW
+from prill.lm.packed import Packed
 from prill.lm.plan import (
     BranchResult,
     CurvePoint,
@@ -53,16 +57,24 @@ ROWS_AHEAD = 2
 
 @dataclass(kw_only=True)
 class _Path:
-    """One line of training: the trunk, or a branch that continues a copy of it."""
+    """One line of training: the trunk, or a branch that continues a copy of it.
+
+    `watches` are what its feeds remember, by run, for those that learn from losses.
+    """
 
     model: Learner
     optimizer: StackedAdamW
+    watches: dict[int, Watching]
 
     def copy(self) -> _Path:
-        return _Path(model=self.model.copy(), optimizer=self.optimizer.copy())
+        watches = {k: watch.copy() for k, watch in self.watches.items()}
+        return _Path(model=self.model.copy(), optimizer=self.optimizer.copy(), watches=watches)
 
     def buffers(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         return self.model.flat, self.optimizer.first, self.optimizer.second
+
+    def states(self) -> FeedStates:
+        return {k: watch.state() for k, watch in self.watches.items()}
 
 
 class Loop:
@@ -109,7 +121,7 @@ class Loop:
         segments = self.settings.segments
         if self.progress.segment < len(segments):
             self.watch.start(self.progress.observation)
-            trunk = self._path(self.progress.trunk, self.progress.trunk_steps)
+            trunk = self._path(self.progress.trunk, self.progress.trunk_steps, self.progress.trunk_feeds)
             while self.progress.segment < len(segments):
                 self._segment(trunk, segments[self.progress.segment])
             self.watch.finish()
@@ -119,10 +131,15 @@ class Loop:
         progress = self.progress
         path = trunk
         if segment.branch is not None:
-            path = trunk.copy() if progress.branch is None else self._path(progress.branch, progress.step)
+            fresh = progress.branch is None
+            path = (
+                trunk.copy() if fresh else self._path(progress.branch, progress.step, progress.branch_feeds)
+            )
         schedule = self.settings.course.schedule(segment.branch)
         steps = range(max(progress.step, segment.start), segment.stop)
-        with Prefetch(self._rows, steps, depth=ROWS_AHEAD if self.device.type == "cuda" else 0) as ahead:
+        is_ahead = self.device.type == "cuda" and not path.watches
+        made = functools.partial(self._rows, path)
+        with Prefetch(made, steps, depth=ROWS_AHEAD if is_ahead else 0) as ahead:
             for step, rows in ahead:
                 losses, norms = self._step(path, segment, rows, schedule.rate(step))
                 self._record(losses, norms, segment, schedule.rate(step))
@@ -144,10 +161,13 @@ class Loop:
         step = progress.step
         at = At(step=step, progress=self._done() / settings.n_steps)
         _, n_rows, row_tokens = rows.inputs.shape
-        counted = Counted(settings.objective) if self.world.size > 1 else None
+        noted = Noted(settings.objective) if path.watches else None
+        counted = Counted(noted or settings.objective) if self.world.size > 1 else None
         with memory_errors(path.model, n_rows=n_rows, row_tokens=row_tokens):
-            batch, objective = path.model.pack(rows), counted or settings.objective
+            batch, objective = path.model.pack(rows), counted or noted or settings.objective
             losses, gradient = path.model.losses_and_gradient(batch, objective, at)
+        if noted is not None:
+            self._tell(path, step, noted, batch)
         if counted is not None:
             losses, gradient = self.world.reduce(losses, gradient, counted.counts)
         norms = torch.linalg.vector_norm(gradient, dim=1)
@@ -181,14 +201,29 @@ class Loop:
         part = self.settings.batches.at(step)
         first, count = self.world.part(part.first_row, part.n_rows)
         losses = path.model.token_losses(path.model.pack(rows))[k].cpu().numpy()
-        return suspects(self.runs[k].feed, first, count, losses)
+        return suspects(path.watches.get(k, self.runs[k].feed), first, count, losses)
 
-    def _rows(self, step: int) -> Rows:
+    def _rows(self, path: _Path, step: int) -> Rows:
         """The rows of all models at a step that this process reads."""
         part = self.settings.batches.at(step)
         first, count = self.world.part(part.first_row, part.n_rows)
-        rows = [run.feed.rows(first, count) for run in self.runs]
+        rows = []
+        for k, run in enumerate(self.runs):
+            feed: Feed | Watching = run.feed
+            if k in path.watches:
+                feed = path.watches[k]
+                feed.reach(part.first_row + part.n_rows)
+            rows.append(feed.rows(first, count))
         return stack_rows([shorten(r, part.row_tokens) for r in rows])
+
+    def _tell(self, path: _Path, step: int, noted: Noted, batch: Packed) -> None:
+        """Tell every feed that watches what its rows of the step cost, wherever they were read."""
+        part = self.settings.batches.at(step)
+        first, count = self.world.part(part.first_row, part.n_rows)
+        losses = noted.row_losses(batch, count)
+        whole = self.world.gathered(losses, first - part.first_row, part.n_rows)
+        for k, watch in path.watches.items():
+            watch.saw(part.first_row, whole[k])
 
     def _record(self, losses: list[float], norms: list[float], segment: Segment, share: float) -> None:
         progress = self.progress
@@ -246,13 +281,16 @@ class Loop:
         finished = progress.segment >= len(self.settings.segments)
         progress.trunk = None if finished else trunk.buffers()
         progress.trunk_steps = trunk.optimizer.n_steps
+        progress.trunk_feeds = {} if finished else trunk.states()
         progress.branch = None if path is trunk else path.buffers()
+        progress.branch_feeds = {} if path is trunk else path.states()
         progress.observation = self.watch.state()
         write_progress(self.file, progress, self.identity)
         progress.trunk = progress.branch = None
+        progress.trunk_feeds, progress.branch_feeds = {}, {}
         self.saved_at = time.monotonic()
 
-    def _path(self, buffers: tuple[torch.Tensor, ...] | None, n_steps: int) -> _Path:
+    def _path(self, buffers: tuple[torch.Tensor, ...] | None, n_steps: int, feeds: FeedStates) -> _Path:
         """Fresh models, or the ones a checkpoint held."""
         start, objective = self.settings.start, self.settings.objective
         model = start.learner(
@@ -273,7 +311,12 @@ class Loop:
             clip_norm=settings.clip_norm,
         )
         optimizer = StackedAdamW(adam, n_decayed=model.n_decayed, first=first, second=second, n_steps=n_steps)
-        return _Path(model=model, optimizer=optimizer)
+        watches = {
+            k: run.feed.watch(feeds.get(k))
+            for k, run in enumerate(self.runs)
+            if isinstance(run.feed, Watchable)
+        }
+        return _Path(model=model, optimizer=optimizer, watches=watches)
 
     def _done(self) -> int:
         """Steps done of the whole plan."""

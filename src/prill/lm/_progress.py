@@ -23,12 +23,13 @@ from prill.lm.plan import Run, TrainSettings
 from prill.lm.score import EvalSet
 from prill.lm.tensorfile import read_tensors, write_tensors
 
-__all__ = ["Progress", "identity_of", "read_progress", "write_progress"]
+__all__ = ["FeedStates", "Progress", "identity_of", "read_progress", "write_progress"]
 
 VERSION = 2
 BUFFERS = ("weights", "first", "second")
 
 Buffers = tuple[torch.Tensor, ...]
+FeedStates = dict[int, dict[str, NDArray[Any]]]
 Point = tuple[int, int, list[float]]
 
 
@@ -43,6 +44,7 @@ class Progress:
         pending: losses since the last point of the curve.
         losses: by branch and evaluation set, (K, D).
         masked: by branch, which models were out when it was evaluated.
+        trunk_feeds, branch_feeds: what feeds that watch losses remember, by run.
         observation: metrics, incidents and health so far, as `prill.lm.tracking` keeps them.
     """
 
@@ -51,6 +53,8 @@ class Progress:
     trunk_steps: int = 0
     trunk: Buffers | None = None
     branch: Buffers | None = None
+    trunk_feeds: FeedStates = field(default_factory=dict)
+    branch_feeds: FeedStates = field(default_factory=dict)
     curve: list[Point] = field(default_factory=list)
     pending: list[list[float]] = field(default_factory=list)
     losses: dict[int, dict[str, NDArray[np.float64]]] = field(default_factory=dict)
@@ -86,6 +90,10 @@ def write_progress(path: Path, progress: Progress, identity: Mapping[str, Any]) 
     for line, buffers in (("trunk", progress.trunk), ("branch", progress.branch)):
         for name, buffer in zip(BUFFERS, buffers or (), strict=False):
             tensors[f"{line}.{name}"] = buffer
+    for line, feeds in (("trunk", progress.trunk_feeds), ("branch", progress.branch_feeds)):
+        for k, arrays in feeds.items():
+            for name, array in arrays.items():
+                tensors[f"feed.{line}.{k}.{name}"] = torch.from_numpy(np.ascontiguousarray(array))
     for number, losses in progress.losses.items():
         for name, table in losses.items():
             tensors[f"losses.{number}.{name}"] = torch.from_numpy(table)
@@ -136,6 +144,10 @@ def read_progress(path: Path | None, identity: Mapping[str, Any]) -> tuple[Progr
         if kind == "losses":
             number, _, label = rest.partition(".")
             progress.losses.setdefault(int(number), {})[label] = tensor.numpy()
+        elif kind == "feed":
+            line, k, label = rest.split(".", 2)
+            feeds = progress.trunk_feeds if line == "trunk" else progress.branch_feeds
+            feeds.setdefault(int(k), {})[label] = tensor.numpy()
     return progress, None
 
 

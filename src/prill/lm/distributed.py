@@ -31,8 +31,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 
 from prill.errors import DataError, RecipeError, ResourceError
 from prill.lm.objectives.objective import At, Objective, Terms
@@ -107,6 +109,20 @@ class World:
         gradient.mul_((own / total).to(gradient.dtype)[:, None])
         self._sum(gradient)
         return sums[0] / total, gradient
+
+    def gathered(self, own: NDArray[np.float64], first: int, total: int) -> NDArray[np.float64]:
+        """Values of all rows of a step, (K, total), from those of this process, (K, b), at place `first`.
+
+        Raises:
+            ResourceError: another process is gone.
+        """
+        if self.size == 1:
+            return own
+        whole = torch.zeros(own.shape[0], total, dtype=torch.float64)
+        whole[:, first : first + own.shape[1]] = torch.from_numpy(own)
+        whole = self._on_device(whole)
+        self._sum(whole)
+        return np.asarray(whole.cpu().numpy())
 
     def agree(self, what: str, value: str) -> None:
         """Make sure that all processes hold the same value, such as where a checkpoint stands.

@@ -16,6 +16,7 @@ from prill.run.redact import redact
 
 if TYPE_CHECKING:
     from prill.lm.feed.feed import Feed
+    from prill.lm.feed.watched import Watching
 
 __all__ = ["Incident", "RowLoss", "Suspects", "suspects"]
 
@@ -42,7 +43,7 @@ class Suspects:
 
 
 def suspects(
-    feed: Feed, first: int, count: int, token_losses: NDArray[np.floating[Any]] | None = None
+    feed: Feed | Watching, first: int, count: int, token_losses: NDArray[np.floating[Any]] | None = None
 ) -> Suspects:
     """What the base rows `first` to `first + count` of a feed hold.
 
