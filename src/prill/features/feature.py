@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pyarrow as pa
 
@@ -85,10 +85,14 @@ class Feature(ABC):
     Attributes:
         kind: a word for what it is: `loss`, `clusters`; begins the step's name.
         version: of the algorithm; a change of the result is a change of the version.
+        rests_on: `texts`: only the documents as they were read, so that other targets, budgets and tokenizers
+            change nothing; `pool`: also who may be chosen, and tokens. Where it is `texts`, `Given.pool`
+            knows no more than that.
     """
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1
+    rests_on: ClassVar[Literal["texts", "pool"]] = "pool"
 
     @property
     def label(self) -> str:
@@ -180,6 +184,7 @@ class WholeFeature(Feature):
 class ColumnFeature(ShardFeature):
     """Columns row for row with the pool, made batch by batch from the text."""
 
+    rests_on: ClassVar[Literal["texts", "pool"]] = "texts"
     reads: ClassVar[tuple[str, ...]] = ("text",)
 
     @property

@@ -27,6 +27,7 @@ from prill.errors import InternalError, RecipeError, near
 if TYPE_CHECKING:
     from prill.corpus.columns import ColumnInfo
     from prill.features.feature import Feature, Given
+    from prill.lm.feed.in_training import InTraining
 
 __all__ = [
     "STRATUM",
@@ -124,6 +125,10 @@ class Method:
         """What the columns mean: unit, and as `span` which part of the text was seen."""
         raise InternalError("expected a method that names its columns", where=type(self).__name__)
 
+    def in_training(self) -> InTraining | None:
+        """What it asks of the trainings that judge it, beside the documents it chooses; None: nothing."""
+        return None
+
 
 M = TypeVar("M", bound=type)
 
@@ -176,10 +181,19 @@ def list_methods() -> list[str]:
 
 
 def overview() -> str:
-    """One line a method: name, title, feature."""
+    """Every method in a few lines: what it is, what it needs, costs and assumes."""
     infos = [get_method(name).info for name in list_methods()]
-    width = max(len(info.name) for info in infos)
-    return "\n".join(f"{info.name:<{width}}  {info.title} [needs: {info.feature}]" for info in infos)
+    return "\n\n".join(_entry(info) for info in infos)
+
+
+def _entry(info: MethodInfo) -> str:
+    facts = {"needs": info.feature, "costs": info.cost, "assumes": info.assumes}
+    lines = [f"{info.name}: {info.title}"]
+    for word, text in facts.items():
+        first, rest = f"  {word:<8} ", " " * 11
+        told = " ".join(text.split())
+        lines += textwrap.wrap(told, 100, initial_indent=first, subsequent_indent=rest)
+    return "\n".join(lines)
 
 
 def describe(name: str) -> str:

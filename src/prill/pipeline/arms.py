@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from prill.features.feature import Feature
 from prill.methods.registry import get_method
 from prill.methods.scored import Scored, scored
 from prill.pipeline.features import Features, closure
 from prill.recipe.model import ArmSpec
 from prill.select.policy import Policy
 
-__all__ = ["default_policy", "flops_of", "scored_by"]
+__all__ = ["Use", "default_policy", "flops_of", "scored_by", "uses"]
 
 
 def scored_by(arm: ArmSpec, targets: Sequence[str], base: Path) -> Scored:
@@ -26,6 +28,23 @@ def scored_by(arm: ArmSpec, targets: Sequence[str], base: Path) -> Scored:
 def default_policy(arm: ArmSpec) -> Policy:
     """How the method's scores become a choice when the recipe does not say."""
     return Policy.model_validate(get_method(arm.method).default_policy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Use:
+    """One feature of the graph and the arms that ask for it, themselves or through another."""
+
+    feature: Feature
+    arms: tuple[str, ...]
+
+
+def uses(asked: Mapping[str, Scored]) -> list[Use]:
+    """Every feature that the arms need, in the order in which it is computed: once, whoever asks."""
+    arms: dict[Feature, list[str]] = {}
+    for arm, scores in asked.items():
+        for _, feature in closure([scores]):
+            arms.setdefault(feature, []).append(arm)
+    return [Use(feature=feature, arms=tuple(arms[feature])) for _, feature in closure(asked.values())]
 
 
 def flops_of(arm: ArmSpec, scores: Scored, features: Features, *, n_bytes: int) -> float:

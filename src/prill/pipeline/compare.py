@@ -30,7 +30,7 @@ from prill.pipeline.steps import Choice, Pool
 from prill.pipeline.trials import arm_name
 from prill.pipeline.walk import Done, Walk
 from prill.run.atomic import atomic_write
-from prill.study.comparison import Row, tables_of
+from prill.study.comparison import Row, Shared, tables_of
 from prill.study.conclude import Conclusion
 from prill.targets.target import Target
 
@@ -90,6 +90,7 @@ def compare(
     choices: Sequence[Choice],
     conclusion: Conclusion | None,
     concluded: Done | None,
+    trace: Sequence[Shared],
 ) -> Done:
     """Write `comparison.json` and `comparison.md` into the run's folder."""
     members = {name: _members(walk, name) for name in targets}
@@ -116,15 +117,15 @@ def compare(
 
     def build(paths: list[Path]) -> Mapping[str, Any]:
         rows = _rows(counted.parts, targets, choices, conclusion)
-        told = {"rows": [asdict(row) for row in rows]}
+        told = {"rows": [asdict(row) for row in rows], "features": [asdict(shared) for shared in trace]}
         atomic_write(paths[0], orjson.dumps(told, option=orjson.OPT_INDENT_2) + b"\n")
-        atomic_write(paths[1], tables_of(rows).encode("utf-8"))
+        atomic_write(paths[1], tables_of(rows, trace).encode("utf-8"))
         return {"n_rows": len(rows)}
 
     return walk.at_once(
         "comparison",
         version=COMPARE_VERSION,
-        settings={},
+        settings={"features": [asdict(shared) for shared in trace]},
         parents=[counted, pool.targets, *([concluded] if concluded else [])],
         files=["comparison.json", "comparison.md"],
         folder=walk.run.path,

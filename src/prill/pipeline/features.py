@@ -40,13 +40,15 @@ class Features:
     """The features of one run.
 
     Attributes:
-        parents: the steps that every feature rests on: what was read, who may be chosen, tokens.
+        read: the step that read the documents: all that a feature of texts rests on.
+        parents: the steps that other features rest on: that one, who may be chosen, tokens.
         done: what is finished.
     """
 
     walk: Walk
     pool: PoolView
     targets: Mapping[str, Target]
+    read: Done
     parents: tuple[Done, ...]
     done: dict[Feature, Done] = field(default_factory=dict)
 
@@ -67,8 +69,9 @@ class Features:
     def given(self, feature: Feature) -> Given:
         """What the feature may read."""
         needs = feature.needs
+        is_texts = feature.rests_on == "texts"
         return Given(
-            pool=self.pool,
+            pool=replace(self.pool, eligible_parts=(), token_parts=()) if is_texts else self.pool,
             targets={name: self.targets[name].fit for name in feature.reads_targets},
             seed=self.walk.recipe.seed,
             parts={need: self.done[need].parts for need in needs},
@@ -149,7 +152,8 @@ class Features:
         )
 
     def _parents(self, feature: Feature) -> list[Done]:
-        return [*self.parents, *(self.done[need] for need in feature.needs)]
+        rests = (self.read,) if feature.rests_on == "texts" else self.parents
+        return [*rests, *(self.done[need] for need in feature.needs)]
 
     def _inputs(self, feature: Feature) -> list[Any]:
         """The targets it reads, by content: two targets of one name in two recipes differ."""

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from prill.corpus.corpus import Corpus
 from prill.errors import RecipeError
+from prill.methods.scored import Fitted, Scored
+from prill.pipeline.arms import scored_by, uses
 from prill.pipeline.estimates import duration, probe
 from prill.pipeline.inputs import available_cores, check_inputs
 from prill.pipeline.plan_prepare import plan_preparation
@@ -85,6 +87,7 @@ def plan_recipe(path: Path, *, n_workers: int | None) -> str:
         ),
         f"budget     {found.n_budget} for each of {len(targets)} targets, "
         f"{len(recipe.arms)} method{'s' * (len(recipe.arms) != 1)} and the random control",
+        *_graph(recipe, base),
         f"proof      {found.n_trials} trials, {found.n_trial_tokens:,} training tokens in all"
         if recipe.trials
         else "proof      none (trials: null)",
@@ -96,12 +99,18 @@ def plan_recipe(path: Path, *, n_workers: int | None) -> str:
     return "\n".join(lines)
 
 
+def _graph(recipe: Recipe, base: Path) -> list[str]:
+    """What the methods ask for beside their own scores: every feature once, with all who use it."""
+    asked = {arm.label: scored_by(arm, list(recipe.targets), base) for arm in recipe.arms}
+    shared = [use for use in uses(asked) if not isinstance(use.feature, Fitted | Scored)]
+    return [f"feature    {use.feature.label}: once, for {', '.join(use.arms)}" for use in shared]
+
+
 def announce(recipe: Recipe, corpus: Corpus, *, n_workers: int) -> list[tuple[str, float]]:
     """The long steps to come with the seconds they may take, so that the display can tell what remains."""
     found = estimate(recipe, corpus, n_targets=len(recipe.targets), n_workers=n_workers)
     counting = found.n_bytes / TOKEN_RATE / n_workers
     steps = [("train the tokenizer", 4.0), ("count tokens", counting)]
-    steps += [(f"{arm.label}: observe the pool", 2 * found.n_bytes / SCORE_RATE) for arm in recipe.arms]
     return [*steps, (f"train {found.n_trials} proxies", found.train_s)] if recipe.trials else steps
 
 

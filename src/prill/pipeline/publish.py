@@ -22,6 +22,7 @@ from prill.report.render import write_report
 from prill.run.atomic import atomic_write
 from prill.run.directory import read_run
 from prill.run.events import timings
+from prill.study.comparison import Shared
 from prill.study.conclude import CONCLUDE_VERSION, Conclusion
 from prill.targets.target import Target
 
@@ -49,11 +50,17 @@ def publish(
     choices: Sequence[Choice],
     datasets: Mapping[str, Done],
     proof: Proof | None,
-    is_comparison: bool = False,
+    trace: Sequence[Shared] | None = None,
 ) -> Outcome:
-    """Conclude, and write `conclusion.json`, `lineage.json` and `report.html`, with a comparison if asked."""
+    """Conclude, and write `conclusion.json`, `lineage.json` and `report.html`.
+
+    Args:
+        trace: the features that were computed; if given, a comparison of all arms is written too.
+    """
     conclusion, concluded = _conclude(walk, pool, choices, proof)
-    compared = compare(walk, pool, targets, choices, conclusion, concluded) if is_comparison else None
+    compared = None
+    if trace is not None:
+        compared = compare(walk, pool, targets, choices, conclusion, concluded, trace)
     parents = [*datasets.values(), pool.tokens, pool.targets, *([concluded] if concluded else [])]
     folder = walk.run.path
     records = [r for r in read_run(folder).records if r.step not in ("lineage", "report")]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from prill.corpus.corpus import Corpus
 from prill.engine.failure import Retry
 from prill.engine.local import LocalEngine
 from prill.errors import RecipeError
+from prill.methods.scored import Fitted, Scored
 from prill.pipeline import steps
-from prill.pipeline.arms import flops_of
+from prill.pipeline.arms import flops_of, uses
 from prill.pipeline.dataset import write_dataset
+from prill.pipeline.features import Features
 from prill.pipeline.inputs import available_cores, check_inputs
 from prill.pipeline.place import recall_place, remember_place
 from prill.pipeline.plan import announce
@@ -23,6 +26,7 @@ from prill.recipe import load_recipe
 from prill.run.directory import RunDirectory, read_run
 from prill.run.progress import choose_progress
 from prill.run.signals import stop_on_signals
+from prill.study.comparison import Shared
 from prill.targets.target import Target
 
 __all__ = ["rewrite_report", "run_recipe"]
@@ -118,5 +122,19 @@ def _walk(
         choices=choices,
         datasets=datasets,
         proof=proof,
-        is_comparison=is_comparison,
+        trace=_trace(features, scores) if is_comparison else None,
     )
+
+
+def _trace(features: Features, scores: Mapping[str, Scored]) -> list[Shared]:
+    """Every feature that was computed, with what it took and whom it served."""
+    return [
+        Shared(
+            label=use.feature.label,
+            step=use.feature.name,
+            flops=features.flops(use.feature),
+            arms=use.arms,
+        )
+        for use in uses(scores)
+        if not isinstance(use.feature, Fitted | Scored)
+    ]

@@ -193,6 +193,7 @@ def features_of(walk: Walk, pool_done: Pool, targets: Mapping[str, Target]) -> F
             tokenizer=pool_done.tokenizer.path,
         ),
         targets=targets,
+        read=pool_done.read,
         parents=(pool_done.read, pool_done.eligible, pool_done.tokens, pool_done.tokenizer),
     )
 

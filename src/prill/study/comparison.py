@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from prill.study.conclude import Comparison
 from prill.study.numbers import fixed, times
 
-__all__ = ["Row", "no_better", "tables_of"]
+__all__ = ["Row", "Shared", "no_better", "tables_of"]
 
 _BOUNDS = {"exact": "", "at_least": "≥ ", "at_most": "≤ "}
 
@@ -85,12 +85,27 @@ class Row:
         )
 
 
-def tables_of(rows: Sequence[Row]) -> str:
-    """Markdown: a table for each target, the best choices first, and one of what choosing costs."""
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """A feature that was computed once, its step, the operations it took, and the arms that use it."""
+
+    label: str
+    step: str
+    flops: float
+    arms: tuple[str, ...]
+
+
+def tables_of(rows: Sequence[Row], features: Sequence[Shared] = ()) -> str:
+    """Markdown: a table for each target, the best choices first, and what choosing costs."""
     parts = []
     for target in dict.fromkeys(row.target for row in rows):
         parts += [f"### {target}", "", *_table([row for row in rows if row.target == target]), ""]
-    return "\n".join([*parts, "### No better than random", "", *_losers(rows), "", *_costs(rows)]) + "\n"
+    return (
+        "\n".join(
+            [*parts, "### No better than random", "", *_losers(rows), "", *_costs(rows), *_trace(features)]
+        )
+        + "\n"
+    )
 
 
 def no_better(rows: Sequence[Row]) -> dict[str, list[str]]:
@@ -135,6 +150,20 @@ def _costs(rows: Sequence[Row]) -> list[str]:
         share = "" if row.share is None else f"{row.share:.1%}"
         lines.append(f"| {arm} | {row.flops:.2g} | {share} |")
     return lines
+
+
+def _trace(features: Sequence[Shared]) -> list[str]:
+    """Which feature serves whom: the proof that nothing is computed twice."""
+    if not features:
+        return []
+    lines = [
+        "",
+        "### Features, each computed once",
+        "",
+        "| feature | operations | used by |",
+        "|---|---:|---|",
+    ]
+    return lines + [f"| {f.label} | {f.flops:.2g} | {', '.join(f.arms)} |" for f in features]
 
 
 def _precision(row: Row) -> str:
