@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from prill.errors import DataError
 from prill.features.keyed import derive_seed, keyed_gumbel, keyed_uniform
 from prill.select.policy import Policy
+from prill.stats.order_key import order_key, value_of_key
 
 __all__ = ["ALL", "Ranked", "ordered", "rank", "score_key", "score_of_key", "tie_of_key"]
 
 ALL = ""
 """Name of the single stratum when the policy has none."""
 
-_SIGN = np.uint64(1 << 63)
 _STRATUM_COLUMNS = {"source": "source", "method": "stratum"}
 _COLUMNS = ("row", "score", "n_tokens", "n_bytes", "key", "eligible")
 
@@ -105,16 +105,12 @@ def ordered(
 
 def score_key(score: NDArray[np.float64]) -> NDArray[np.uint64]:
     """The score's bits rearranged so that a smaller unsigned integer is a higher score; -0 counts as 0."""
-    bits = (np.asarray(score, dtype=np.float64) + 0.0).view(np.uint64)
-    ascending = np.where(bits & _SIGN, ~bits, bits | _SIGN)
-    return np.asarray(~ascending, dtype=np.uint64)
+    return np.asarray(~order_key(score), dtype=np.uint64)
 
 
 def score_of_key(key: int) -> float:
     """The (possibly perturbed) score that has this key: the inverse of `score_key`."""
-    ascending = ~np.uint64(key)
-    bits = ascending & ~_SIGN if ascending & _SIGN else ~ascending
-    return float(np.array([bits], dtype=np.uint64).view(np.float64)[0])
+    return float(value_of_key(~np.array([key], dtype=np.uint64))[0])
 
 
 def tie_of_key(key: int) -> float:
