@@ -2,13 +2,14 @@
 
 A trial's sample is the first documents of its choice in the order of a draw keyed by its seed, enough for
 its tokens; the same draw is its training order. The control's sample is drawn from the whole pool, anew for
-each seed. Each document that any trial reads is tokenised once.
+each seed, as are those of methods that draw anew for every round. Each document that any trial reads is
+tokenised once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,16 @@ from prill.corpus.corpus import Corpus
 from prill.corpus.packed import write_packed
 from prill.corpus.tokenizer import TextTokenizer
 from prill.corpus.writers import write_parquet
+from prill.features.rounds import independent_blocks, pass_seed, served_blocks
 from prill.features.token_counts import TokenCounter
+from prill.lm.feed.in_training import Drawn
 from prill.pipeline.choose import DrawTables, SubsetTables, draw
 from prill.study.pieces import Pieces
 
 __all__ = [
     "EncodeShard",
     "Sample",
+    "documents_by_round",
     "read_samples",
     "sample_tables",
     "write_eval_set",
@@ -33,21 +37,29 @@ __all__ = [
     "write_stream",
 ]
 
+_DOCUMENT = ("round", "shard", "row", "n_tokens")
+_ROW_BITS = 40
+"""Of a document's number among all shards."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One trial's data plan: `arm` and `seed` name it, `n_tokens` is how much text its rows come from."""
+    """One trial's data plan: `arm` and `seed` name it, `n_tokens` is how much text its rows come from.
+
+    Where the method draws anew for every round, `draws` says how, and `n_tokens` is that of one round.
+    """
 
     arm: str
     seed: int
     n_tokens: int
     tables: SubsetTables | DrawTables
+    draws: Drawn | None = None
 
 
 def write_samples(
     path: Path, samples: Sequence[Sample], *, n_shards: int, longest: int
 ) -> Mapping[str, object]:
-    """Decide and write each sample's documents: arm, seed, shard, row, n_tokens and draw, in training order.
+    """Decide and write each sample's documents: arm, seed, round, shard, row, n_tokens, in training order.
 
     Args:
         longest: tokens of the longest eligible document; the draw asks for that much more than a trial
@@ -61,20 +73,70 @@ def write_samples(
 
 
 def _documents(sample: Sample, n_shards: int, longest: int) -> pa.Table:
-    decision = draw(sample.tables, n_shards, n_tokens=sample.n_tokens + longest, seed=sample.seed)
-    parts = [decision.rows(sample.tables(shard), shard) for shard in range(n_shards)]
+    if sample.draws is None:
+        found = _drawn(sample.tables, n_shards, sample.n_tokens + longest, sample.seed)
+        found = found.append_column("round", pa.array(np.zeros(found.num_rows, np.int64)))
+    else:
+        found = _rounds(sample, sample.draws, n_shards, longest)
+    arm = pa.array([sample.arm] * found.num_rows, pa.string())
+    seed = np.full(found.num_rows, sample.seed, np.int64)
+    return pa.table({"arm": arm, "seed": seed, **{name: found[name] for name in _DOCUMENT}})
+
+
+def _drawn(tables: SubsetTables | DrawTables, n_shards: int, n_tokens: int, seed: int) -> pa.Table:
+    """shard, row and n_tokens of the first documents in the order of the tables' draws."""
+    decision = draw(tables, n_shards, n_tokens=n_tokens, seed=seed)
+    parts = [decision.rows(tables(shard), shard) for shard in range(n_shards)]
     shard = np.repeat(np.arange(n_shards), [part.num_rows for part in parts])
     rows = pa.concat_tables(parts)
     order = np.lexsort((rows["row"].to_numpy(), shard, rows["key"].to_numpy(), -rows["score"].to_numpy()))
     return pa.table(
         {
-            "arm": pa.array([sample.arm] * len(order), pa.string()),
-            "seed": np.full(len(order), sample.seed, np.int64),
             "shard": shard[order].astype(np.int64),
             "row": rows["row"].to_numpy()[order],
             "n_tokens": rows["n_tokens"].to_numpy()[order],
         }
     )
+
+
+def _rounds(sample: Sample, draws: Drawn, n_shards: int, longest: int) -> pa.Table:
+    """round, shard, row and n_tokens of every round's documents; each round holds `n_tokens` at least."""
+    tables = sample.tables
+    assert isinstance(tables, DrawTables)
+    n_served = 1 if draws.replaces else draws.n_rounds  # blocks of one pass, each a document over at most
+    n_tokens = n_served * (sample.n_tokens + longest) + longest
+    lengths: dict[int, int] = {}
+
+    def order(number: int) -> tuple[np.ndarray, np.ndarray]:
+        turned = replace(tables, seed=pass_seed(tables.seed, number))
+        found = _drawn(turned, n_shards, n_tokens, sample.seed)
+        ids = (found["shard"].to_numpy() << _ROW_BITS) + found["row"].to_numpy()
+        units = found["n_tokens"].to_numpy()
+        lengths.update(zip(ids.tolist(), units.tolist(), strict=True))
+        return ids, units
+
+    if draws.replaces:
+        blocks = independent_blocks(order, sample.n_tokens, draws.n_rounds)
+    else:
+        blocks = served_blocks(order, sample.n_tokens, draws.n_rounds, wrap=draws.wrap)
+    ids = np.concatenate(blocks)
+    return pa.table(
+        {
+            "round": np.repeat(np.arange(len(blocks)), [len(block) for block in blocks]),
+            "shard": ids >> _ROW_BITS,
+            "row": ids & ((1 << _ROW_BITS) - 1),
+            "n_tokens": np.array([lengths[number] for number in ids.tolist()], np.int64),
+        }
+    )
+
+
+def documents_by_round(samples: pa.Table) -> dict[tuple[str, int], tuple[int, ...]]:
+    """How many documents each round of each (arm, seed) holds, in order."""
+    counts = samples.group_by(["arm", "seed", "round"]).aggregate([("row", "count")]).to_pylist()
+    found: dict[tuple[str, int], dict[int, int]] = {}
+    for row in counts:
+        found.setdefault((row["arm"], row["seed"]), {})[row["round"]] = row["row_count"]
+    return {key: tuple(rounds[number] for number in sorted(rounds)) for key, rounds in found.items()}
 
 
 def read_samples(path: Path) -> pa.Table:

@@ -13,6 +13,7 @@ from prill.corpus.columns import read_columns
 from prill.corpus.tokenizer import TextTokenizer, load_tokenizer
 from prill.features.keyed import derive_seed
 from prill.features.ngrams import hash_documents
+from prill.methods.scored import made
 from prill.pipeline import proof
 from prill.pipeline.parts import objective_of
 from prill.pipeline.pool import REST as HELD_BACK
@@ -27,6 +28,7 @@ from prill.study.trials import TRIALS_VERSION, EvalFiles, TrialGroup, TrialRun
 from prill.targets.target import Target
 
 if TYPE_CHECKING:
+    from prill.lm.feed.in_training import Drawn, InTraining
     from prill.lm.plan import TrainSettings
 
 __all__ = ["Proof", "arm_name", "prove", "train_settings"]
@@ -101,7 +103,13 @@ def prove(walk: Walk, pool: Pool, targets: Mapping[str, Target], choices: Sequen
         label="tokenise what trials read",
     )
     streams = _streams(walk, samples, encoded, tokenizer)
-    return _trials(walk, spec, settings, streams, evals)
+    within = {
+        arm_name(choice.arm.label, choice.target): training
+        for choice in choices
+        if (training := _in_training(choice)) is not None
+    }
+    rounds = proof.documents_by_round(proof.read_samples(samples.path))
+    return _trials(walk, spec, settings, streams, evals, within, rounds)
 
 
 def control_tokens(spec: TrialSpec) -> tuple[int, ...]:
@@ -167,6 +175,10 @@ def _samples(
         n_tokens = SPREAD * max(control_tokens(spec))
         plans.append(proof.Sample(arm=CONTROL, seed=seed, n_tokens=n_tokens, tables=tables))
         for choice in choices:
+            training = _in_training(choice)
+            if training is not None and training.draws is not None:
+                plans.append(_redrawn(choice, training.draws, parts, walk.recipe.seed, seed, spec.tokens))
+                continue
             tables = proof.sample_tables(parts, choice.parts, drawn)
             name = arm_name(choice.arm.label, choice.target)
             plans.append(proof.Sample(arm=name, seed=seed, n_tokens=SPREAD * spec.tokens, tables=tables))
@@ -179,12 +191,40 @@ def _samples(
 
     return walk.at_once(
         "samples",
-        version=1,
-        settings={"trials": [[p.arm, p.seed, p.n_tokens] for p in plans], "seed": walk.recipe.seed},
+        version=2,
+        settings={
+            "trials": [[p.arm, p.seed, p.n_tokens, p.draws and p.draws.as_record()] for p in plans],
+            "seed": walk.recipe.seed,
+        },
         parents=[pool.tokens, pool.eligible, *(choice.done for choice in choices)],
         files=["samples.parquet"],
         build=build,
         label="draw what trials read",
+    )
+
+
+def _in_training(choice: Choice) -> InTraining | None:
+    """What the choice's method asks of its trainings."""
+    return made(choice.arm.method, choice.arm.settings).in_training()
+
+
+def _redrawn(
+    choice: Choice,
+    draws: Drawn,
+    parts: tuple[list[Path], list[Path], list[Path]],
+    recipe_seed: int,
+    seed: int,
+    n_tokens: int,
+) -> proof.Sample:
+    """A trial that draws its rounds from the whole pool, each as large as the choice at most."""
+    drawn = derive_seed(recipe_seed, f"{draws.use} trial {seed}")
+    kept = int(choice.audit["kept"]["tokens"])
+    return proof.Sample(
+        arm=arm_name(choice.arm.label, choice.target),
+        seed=seed,
+        n_tokens=min(kept, SPREAD * -(-n_tokens // draws.n_rounds)),
+        tables=proof.sample_tables(parts, None, drawn),
+        draws=draws,
     )
 
 
@@ -220,6 +260,8 @@ def _trials(
     settings: TrainSettings,
     streams: Mapping[tuple[str, int], tuple[Path, Done]],
     evals: Mapping[str, tuple[Path, Path, Done]],
+    within: Mapping[str, InTraining],
+    rounds: Mapping[tuple[str, int], tuple[int, ...]],
 ) -> Proof:
     parents = [next(iter(streams.values()))[1], next(iter(evals.values()))[2]]
     stack = stack_size(spec.stack, settings)
@@ -230,6 +272,7 @@ def _trials(
             "training": settings.as_record(),
             "stack": stack,
             "control_tokens": list(control_tokens(spec)),
+            **({"within": {arm: found.as_record() for arm, found in within.items()}} if within else {}),
         },
         parents=[parent.record for parent in parents],
     )
@@ -240,7 +283,14 @@ def _trials(
             groups = [
                 TrialGroup(
                     runs=tuple(
-                        TrialRun(arm=arm, seed=seed, stream=streams[arm, seed][0]) for arm, seed in keys
+                        TrialRun(
+                            arm=arm,
+                            seed=seed,
+                            stream=streams[arm, seed][0],
+                            within=within.get(arm),
+                            rounds=rounds[arm, seed],
+                        )
+                        for arm, seed in keys
                     ),
                     settings=_plan(spec, settings, keys[0][0]),
                     evals=_eval_files(keys[0][0], evals),

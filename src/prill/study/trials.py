@@ -20,6 +20,8 @@ from prill.corpus.packed import open_packed
 from prill.corpus.writers import write_parquet
 
 if TYPE_CHECKING:
+    from prill.lm.feed.feed import Feed
+    from prill.lm.feed.in_training import InTraining
     from prill.lm.plan import RunResult, StepInfo, TrainSettings
     from prill.lm.score import EvalSet
 
@@ -39,11 +41,20 @@ class EvalFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRun:
-    """One model of a group. `arm` is the name in results, `stream` its packed tokens in training order."""
+    """One model of a group.
+
+    Attributes:
+        arm: the name in results.
+        stream: its packed tokens in training order.
+        within: what its method does in training; None: rows drawn from the stream.
+        rounds: documents of each round of the stream, for a method that draws anew.
+    """
 
     arm: str
     seed: int
     stream: Path
+    within: InTraining | None = None
+    rounds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,21 +82,12 @@ class TrialGroup:
 def run_group(item: tuple[TrialGroup, Path]) -> None:
     """Train and judge one group; writes its rows of results to the given path."""
     from prill.lm.backend import keep_freed_memory
-    from prill.lm.data import TokenStream
-    from prill.lm.feed.stream import StreamFeed
     from prill.lm.train import Run, train
 
     keep_freed_memory()
     group, path = item
     settings = group.settings
-    feeds = [
-        StreamFeed(
-            stream=TokenStream.of(open_packed(run.stream), name=f"{run.arm}/{run.seed}"),
-            row_tokens=settings.batches.row_tokens,
-            seed=run.seed,
-        )
-        for run in group.runs
-    ]
+    feeds = [_feed(run, settings) for run in group.runs]
     counter = np.memmap(group.counter, np.int64, "r+", shape=(1,))
 
     def count(step: StepInfo) -> None:
@@ -105,6 +107,20 @@ def run_group(item: tuple[TrialGroup, Path]) -> None:
     owners = {files.name: _owners(files) for files in group.evals}
     tables = [_rows(run, result, evals, owners) for run, result in zip(group.runs, results, strict=True)]
     write_parquet(path, pa.concat_tables(tables))
+
+
+def _feed(run: TrialRun, settings: TrainSettings) -> Feed:
+    """The rows of one model."""
+    from prill.lm.data import TokenStream
+    from prill.lm.feed.stream import StreamFeed
+
+    stream = TokenStream.of(open_packed(run.stream), name=f"{run.arm}/{run.seed}")
+    row_tokens = settings.batches.row_tokens
+    if run.within is None:
+        return StreamFeed(stream=stream, row_tokens=row_tokens, seed=run.seed)
+    return run.within.feed(
+        stream, row_tokens=row_tokens, seed=run.seed, n_rows=settings.n_rows, rounds=run.rounds
+    )
 
 
 def read_eval_set(files: EvalFiles) -> EvalSet:

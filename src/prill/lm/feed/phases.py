@@ -29,7 +29,7 @@ from prill.lm.feed.feed import Feed
 from prill.lm.feed.files import JoinedArray
 from prill.lm.feed.merge import merged
 
-__all__ = ["FeedPhase", "PhasedFeed", "split_stream"]
+__all__ = ["FeedPhase", "PhasedFeed", "split_stream", "stream_part"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +137,11 @@ def split_stream(stream: TokenStream, n_tokens: int) -> tuple[TokenStream, Token
             where=stream.name,
             hint="select more documents, or give another share to the later phase",
         )
-    return _part(stream, 0, cut), _part(stream, cut, stream.n_documents)
+    return stream_part(stream, 0, cut), stream_part(stream, cut, stream.n_documents)
 
 
-def _part(stream: TokenStream, first: int, last: int) -> TokenStream:
-    """Documents `first` to `last` as a stream of their own."""
+def stream_part(stream: TokenStream, first: int, last: int) -> TokenStream:
+    """Documents `first` to `last` as a stream of their own: views, nothing is copied."""
     begin, end = int(stream.doc_starts[first]), int(stream.doc_starts[last])
 
     def cut(values: Any) -> Any:

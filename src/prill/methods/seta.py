@@ -1,0 +1,110 @@
+"""SeTa: dynamic pruning by loss, within training.
+
+Nothing is chosen before training: the score column is a random draw that says which documents are candidates.
+Training reads the candidates several times; each epoch thins them at random, groups them by their latest loss
+and reads a window of groups that slides from easy to hard; the end reads (nearly) all.
+
+Source: Zhou et al. 2025, arXiv:2503.13385; its released sampler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from prill.features.keyed import KEYED_VERSION, derive_seed, keyed_uniform
+from prill.methods.registry import Method, Scores, State, method
+
+if TYPE_CHECKING:
+    from prill.corpus.columns import ColumnInfo
+    from prill.features.feature import Given
+    from prill.lm.feed.in_training import InTraining
+
+__all__ = ["Seta", "SetaSettings"]
+
+
+class SetaSettings(BaseModel):
+    """Settings of SeTa. The reference trains CIFAR with 0.1, 5, 0.9, ImageNet with 0, 5, 0.6."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prune: float = Field(
+        0.0, ge=0, le=0.9, description="Share of the rows that thinning leaves out, each epoch others."
+    )
+    groups: int = Field(10, ge=1, le=100, description="Groups of like loss.")
+    window_scale: float = Field(0.5, gt=0, le=1, description="Share of the groups that an epoch reads.")
+    delta: float = Field(
+        0.875, ge=0, le=1, description="Share of the training behind which the window opens to all groups."
+    )
+    passes: float = Field(
+        4.0,
+        ge=1,
+        le=1000,
+        description="Training tokens over candidate tokens: how often an unpruned training would read each.",
+    )
+    initial_loss: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="Loss of a row that was never read, nats a token; null takes the mean of those read. "
+        "The reference's is 3.",
+    )
+
+
+@method(
+    name="seta",
+    title="epochs over a sliding window of loss groups, decided within training",
+    paper="2503.13385",
+    feature="losses that training sees; no pass of its own",
+    cost="a copy of the losses; a k-means on a line each epoch, about a tenth of a second",
+    assumes="several passes over the candidates, and losses that tell useful rows from others; the groups of "
+    "highest loss in web text are mostly noise, and the window visits them. What an epoch saves goes into "
+    "more epochs: trials train on as many tokens as all others",
+    formula="epoch t: draw floor(N (1 - prune)) rows; group them by latest loss; w = round(G window_scale);\n"
+    "t = 0 reads all groups, t >= 1 the groups from t mod (G - w + 1) on, w of them; behind delta of the\n"
+    "training all groups. score(x) = u(seed, hash(x)), a random draw of the candidates",
+    differs="Samples are packed rows of equal length, loss in nats a token. Draws are keyed by seed, epoch\n"
+    "and row; the reference's order on one process has no seed. Groups are the exact optimum on a line\n"
+    "(over 1,024 bins where losses are more), not k-means from seed 0. A row never read counts as the\n"
+    "mean of those read; 3 in the reference (initial_loss). Pruning above 0.9 is refused; the reference\n"
+    "turns it into 0.9 without a word. The budget is the training's tokens: how much an epoch saves is an\n"
+    "outcome. An epoch is cut where delta of the training is reached; one that begins within a step does\n"
+    "not know that step's losses. Decay branches of a trial see the window of the trunk they leave.",
+)
+class Seta(Method):
+    """A random draw of candidates; the rest happens in training."""
+
+    version: ClassVar[int] = KEYED_VERSION
+    default_policy: ClassVar[dict[str, Any]] = {"kind": "top_k"}
+    operations_per_byte: ClassVar[float] = 0.01
+    Settings: ClassVar[type[BaseModel]] = SetaSettings
+
+    def in_training(self) -> InTraining:
+        """Candidates pruned epoch by epoch."""
+        from prill.lm.feed.in_training import Watched
+        from prill.lm.feed.pruning import SeTa
+
+        settings = self.settings
+        planner = SeTa(
+            prune=settings.prune,
+            n_groups=settings.groups,
+            window_scale=settings.window_scale,
+            delta=settings.delta,
+            initial_loss=settings.initial_loss,
+        )
+        return Watched(planner=planner, passes=settings.passes)
+
+    def score(self, state: State, given: Given, shard: int) -> Scores:
+        """A uniform draw, shape (D,)."""
+        seed = derive_seed(given.seed, "seta")
+        return dict.fromkeys(given.targets, keyed_uniform(seed, given.pool.keys(shard)))
+
+    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
+        from prill.corpus.columns import ColumnInfo
+
+        summary = "keyed uniform draw: who is a candidate"
+        return [
+            ColumnInfo(name=name, unit="1", direction=1, version=self.version, summary=summary)
+            for name in targets
+        ]
