@@ -18,6 +18,7 @@ from prill.features._word_hash_kernel import next_words, room_for_words
 __all__ = [
     "WAYS",
     "count_prints",
+    "dictionary_entries",
     "feature_ids",
     "move_prints",
     "put_words",
@@ -297,3 +298,31 @@ def sum_rows(
             for c in range(n_columns):
                 sums_DC[d, c] += np.float64(row[c])
         first = ends_D[d]
+
+
+@kernel
+def dictionary_entries(
+    data: NDArray[np.uint8],
+    first: int,
+    prints: NDArray[np.uint64],
+    kinds: NDArray[np.int8],
+    starts: NDArray[np.int64],
+) -> int:
+    """Each entry of a fastText dictionary at data[first:]: print, kind and place; the byte behind, or -1.
+
+    An entry is a word, a zero byte, eight bytes of count, and one byte: 0 for a word, 1 for a label. Labels
+    and words that white space would cut get the fingerprint of nothing, 0.
+    """
+    words, at = room_for_words(), first
+    for e in range(prints.shape[0]):
+        stop = at
+        while stop < data.shape[0] and data[stop] != 0:
+            stop += 1
+        if stop + 10 > data.shape[0]:
+            return -1
+        _, n_open, n, is_over = next_words(data, at, at, stop, 0, words)
+        is_end = stop - at == 4 and n == 1
+        prints[e] = words[6][0] if is_over and n_open == 0 and (n == 2 or is_end) else np.uint64(0)
+        kinds[e], starts[e] = np.int8(data[stop + 9]), at
+        at = stop + 10
+    return at
