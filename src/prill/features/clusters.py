@@ -267,7 +267,7 @@ class Clusters(ShardFeature):
 
     def flops(self, given: Given) -> float:
         vectors, n_columns = self.centroids.vectors, sum(self.centroids.k)
-        n_documents = sum(len(given.pool.n_tokens(shard)) for shard in range(given.pool.n_shards))
+        n_documents = sum(len(given.pool.keys(shard)) for shard in range(given.pool.n_shards))
         return 2.0 * n_documents * n_columns * vectors.n_dimensions
 
     def read(self, given: Given, shard: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

@@ -26,7 +26,7 @@ from prill.errors import DataError
 from prill.features.embedding_models import MAX_TOKENS
 from prill.features.embeddings import EMBEDDING_VERSION, Embedder, Embedding, Pooling
 from prill.features.feature import Given, ShardFeature, WholeFeature
-from prill.features.windows import WINDOW_NAMES, Window, window_span
+from prill.features.windows import BYTES_PER_TOKEN, WINDOW_NAMES, Window, window_span
 from prill.run.atomic import atomic_path, atomic_write
 
 __all__ = ["TargetVectors", "VectorRows", "Vectors", "unit_length"]
@@ -68,6 +68,7 @@ class Vectors(ShardFeature):
     kind: ClassVar[str] = "vectors"
     version: ClassVar[int] = EMBEDDING_VERSION
     engine_kind: ClassVar[Kind] = "processes"
+    rests_on: ClassVar[Literal["texts", "pool"]] = "texts"
     embedding: Embedding = "hashed"
     n_dimensions: int = 256
     window: Window = "whole"
@@ -204,11 +205,12 @@ class Vectors(ShardFeature):
     def flops(self, given: Given) -> float:
         if self.embedding != "encoder":
             return 0.0
-        seen = self.n_windows * min(self.n_tokens, MAX_TOKENS)
-        n_tokens = sum(
-            int(np.minimum(given.pool.n_tokens(shard), seen).sum()) for shard in range(given.pool.n_shards)
+        seen = self.n_windows * min(self.n_tokens, MAX_TOKENS) * BYTES_PER_TOKEN
+        n_bytes = sum(
+            int(np.minimum(given.pool.document_bytes(shard), seen).sum())
+            for shard in range(given.pool.n_shards)
         )
-        return 2.0 * self.embedder.n_parameters * n_tokens
+        return 2.0 * self.embedder.n_parameters * n_bytes / BYTES_PER_TOKEN
 
     def stored(self, given: Given, shard: int) -> Iterator[VectorRows]:
         """The vectors of one shard of the pool, a batch at a time, in order.
@@ -252,6 +254,7 @@ class TargetVectors(WholeFeature):
     """
 
     kind: ClassVar[str] = "target-vectors"
+    rests_on: ClassVar[Literal["texts", "pool"]] = "texts"
     is_apart: ClassVar[bool] = True
     of_pool: Vectors
     targets: tuple[str, ...]
