@@ -298,7 +298,7 @@ class Cramped:
     n_models, vocab_size, context, row_tokens = 1, VOCAB, 512, None
     opening_id, gives_moments = None, True
 
-    def score(self, row: ScoringRow, *, is_whole: bool) -> list[TokenValues]:
+    def score(self, row: ScoringRow, *, is_whole: bool, top: int = 0) -> list[TokenValues]:
         if row.n_tokens > 40:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
         return [TokenValues(torch.zeros(row.n_tokens))]

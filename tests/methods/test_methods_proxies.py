@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +12,13 @@ from prill.features.proxies import MODEL_FILES, PoolSample, Proxy
 
 torch = pytest.importorskip("torch")
 
+from inline_engine import inline  # noqa: E402, F401
 from made_text import documents  # noqa: E402
+
 from pool_of import resolve  # noqa: E402
 
 POOL = documents(60, seed=1) + documents(60, seed=2, kind="b")
 TARGET = {"b": documents(30, seed=3, kind="b")}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_a_sample_is_keyed_bounded_and_known(tmp_path: Path) -> None:

@@ -78,6 +78,11 @@ class TokenCounter:
         """
         return _counter(content)
 
+    @staticmethod
+    def around(library: TextTokenizer) -> TokenCounter:
+        """The counter of a tokenizer that is loaded, whatever its end-of-document token; made anew."""
+        return _made(library)
+
     def __reduce__(self) -> tuple[object, ...]:
         return (TokenCounter.of, (self.library.content,))
 
@@ -255,7 +260,10 @@ class TokenCounter:
 
 @functools.lru_cache(maxsize=4)
 def _counter(content: bytes) -> TokenCounter:
-    library = load_tokenizer(content)
+    return _made(load_tokenizer(content))
+
+
+def _made(library: TextTokenizer) -> TokenCounter:
     try:
         return TokenCounter(library, read_program(library.settings(), library.normalise), "")
     except Refused as refused:

@@ -10,33 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from prill.corpus.columns import ColumnInfo, read_columns, write_columns
 from prill.corpus.corpus import Corpus
 from prill.corpus.spec import CorpusSpec
 from prill.engine.failure import Retry
 from prill.engine.local import LocalEngine
-from prill.errors import RecipeError
-from prill.lm.scoring.columns import Detail, columns_of, infos_of
-from prill.lm.scoring.stream import MOMENTS, Flush, ScoreSettings, check_windows, score_stream
+from prill.lm.backend import keep_freed_memory
+from prill.lm.scoring.columns import Detail
+from prill.lm.scoring.documents import Document, DocumentScorer
+from prill.lm.scoring.stream import ScoreSettings
 from prill.pipeline.inputs import available_cores
 from prill.pipeline.walk import Done, ShardWalk
 from prill.run.directory import RunDirectory
-from prill.run.fingerprint import fingerprint
 from prill.run.progress import choose_progress
 from prill.run.signals import stop_on_signals
-
-if TYPE_CHECKING:
-    from prill.lm.scoring.models import ModelFolder
-    from prill.lm.scoring.scorer import TokenScorer
 
 __all__ = ["ScoredCorpus", "score_corpus"]
 
@@ -122,28 +116,24 @@ def score_corpus(
     from prill.lm.scoring.models import open_model
 
     where = resolve_device(device)
-    if max_tokens is not None and max_tokens < 1:
-        raise RecipeError(f"`max_tokens` must be at least 1, found {max_tokens}", where="scoring")
     opened = open_model(model, tokenizer=tokenizer)
-    layout = ScoreSettings(
-        prefix=opened.prefix,
-        max_len=max_len or min(opened.context, row_tokens),
-        context=context,
-        row_tokens=row_tokens,
-        is_whole=detail == "moments",
-    )
-    check_windows(layout, opened.context)
-    work = ScoreShard(
-        corpus=Corpus.open(_sized(corpus, where.type)),
+    scorer = DocumentScorer(
         model=opened,
-        layout=layout,
+        layout=ScoreSettings(
+            prefix=opened.prefix,
+            max_len=max_len or min(opened.context, row_tokens),
+            context=context,
+            row_tokens=row_tokens,
+            is_whole=detail == "moments",
+        ),
         detail=detail,
         max_tokens=max_tokens,
         precision=resolve_precision(precision, where),
         device=where.type,
     )
+    work = ScoreShard(corpus=Corpus.open(_sized(corpus, where.type)), scorer=scorer)
     with stop_on_signals(), choose_progress(is_quiet=is_quiet) as progress:
-        recipe = {"score": work.settings, "corpus": work.corpus.spec.model_dump(mode="json")}
+        recipe = {"score": scorer.settings, "corpus": work.corpus.spec.model_dump(mode="json")}
         with RunDirectory.open(output, recipe, accept_changes) as run:
 
             def retried(retry: Retry) -> None:
@@ -161,24 +151,7 @@ class ScoreShard:
     """Scores the documents of one shard; a worker process loads the model at its first."""
 
     corpus: Corpus
-    model: ModelFolder
-    layout: ScoreSettings
-    detail: Detail
-    max_tokens: int | None
-    precision: Literal["fp32", "bf16"]
-    device: str
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Everything that decides the columns, rounding included. JSON-able."""
-        return {
-            "model": dict(self.model.record),
-            "layout": self.layout.as_record(),
-            "detail": self.detail,
-            "max_tokens": self.max_tokens,
-            "precision": self.precision,
-            "device": self.device,
-        }
+    scorer: DocumentScorer
 
     def over(self, walk: ShardWalk) -> Done:
         """The columns of every shard, in `scores/` of the run."""
@@ -187,105 +160,59 @@ class ScoreShard:
         return walk.over_shards(
             "score",
             version=VERSION,
-            settings=self.settings,
+            settings=self.scorer.settings,
             parents=[],
             inputs=self.corpus.identity(),
             work=lambda: self,
-            kind="inline" if self.device == "cuda" else "processes",
+            kind="inline" if self.scorer.device == "cuda" else "processes",
             place=lambda index: folder / f"part-{index:05d}.parquet",
             counts=_counts,
             label="score the documents",
         )
 
     def __call__(self, item: tuple[int, Path]) -> None:
+        if self.scorer.device == "cpu":  # then this is a worker process of its own
+            keep_freed_memory()
         index, path = item
         has_id = "id" in self.corpus.fields
         documents = _Documents(self, index, ["text", "id"] if has_id else ["text"])
-        found = [
-            self._columns(flush, documents)
-            for flush in score_stream(self._scorer, documents.tokens(), self.layout, place=documents.place)
+        table = pa.concat_tables(self.scorer.tables(documents, place=documents.place))
+        table = table.append_column("bad", pa.array(documents.bad, pa.string()))
+        infos = [
+            *self.scorer.infos,
+            ColumnInfo(name="bad", unit="reason", summary="why the record is no document; else null"),
         ]
-        if not found:
-            empty = Flush(first=0, starts=np.zeros(1, np.int64), values=_no_values(self.layout.is_whole))
-            found.append(self._columns(empty, documents))
-        table = pa.concat_tables(found)
-        infos = infos_of(self.detail, state=fingerprint(dict(self.model.record)))
-        infos += [ColumnInfo(name="bad", unit="reason", summary="why the record is no document; else null")]
         if has_id:
+            table = table.append_column("id", pa.array(documents.ids, pa.string()))
             infos.append(ColumnInfo(name="id", unit="name", summary="the document's id"))
         write_columns(path, {name: table[name] for name in table.column_names}, infos)
 
-    @cached_property
-    def _scorer(self) -> TokenScorer:
-        import torch
-
-        from prill.lm.backend import compute_dtype, keep_freed_memory
-
-        if self.device == "cpu":  # then this is a worker process of its own
-            keep_freed_memory()
-        return self.model.load(dtype=compute_dtype(self.precision), device=torch.device(self.device))
-
-    def _columns(self, flush: Flush, documents: _Documents) -> pa.Table:
-        n_bytes, is_truncated, reasons, ids = documents.take(len(flush.n_tokens))
-        is_good = pc.is_null(reasons).to_numpy(zero_copy_only=False)
-        table = columns_of(flush, n_bytes, is_truncated, is_good, self.detail)
-        table = table.append_column("bad", reasons)
-        return table if ids is None else table.append_column("id", ids)
-
 
 class _Documents:
-    """The documents of a shard on their way through the stream: tokens go in, what else is known waits."""
+    """The documents of a shard on their way to the model; why rows are none, and ids, are noted."""
 
     def __init__(self, work: ScoreShard, shard: int, fields: Sequence[str]) -> None:
         self._work = work
         self._shard = work.corpus.shards[shard]
         self._fields = fields
-        self._known: list[_Known] = []
+        self.bad: list[str | None] = []
+        self.ids: list[str | None] = []
 
-    def tokens(self) -> Iterator[NDArray[Any]]:
-        """Token ids of every document, cut at `max_tokens`."""
+    def __iter__(self) -> Iterator[Document]:
         work = self._work
         for batch in work.corpus.batches(self._shard, self._fields):
             reasons: dict[int, str] = {bad.row - batch.first_row: bad.message for bad in batch.bad}
             lengths = np.diff(batch.text_buffers()[0])
-            ids = batch.columns["id"].cast(pa.string()).to_pylist() if "id" in self._fields else None
-            encoded = work.model.tokenizer.encode_batch(batch.text.to_pylist())
-            for row, doc in enumerate(encoded):
-                kept = doc if work.max_tokens is None else doc[: work.max_tokens]
-                known = _Known(
-                    n_bytes=int(lengths[row]),
-                    is_truncated=len(kept) < len(doc),
-                    bad=reasons.get(row),
-                    id=None if ids is None else ids[row],
-                )
-                self._known.append(known)
-                yield kept
-
-    def take(
-        self, n_documents: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.bool_], pa.Array, pa.Array | None]:
-        """What is known of the next documents: bytes, whether they are cut, why they are none, ids."""
-        here, self._known = self._known[:n_documents], self._known[n_documents:]
-        return (
-            np.array([known.n_bytes for known in here], dtype=np.int64),
-            np.array([known.is_truncated for known in here], dtype=np.bool_),
-            pa.array([known.bad for known in here], pa.string()),
-            pa.array([known.id for known in here], pa.string()) if "id" in self._fields else None,
-        )
+            if "id" in self._fields:
+                self.ids += batch.columns["id"].cast(pa.string()).to_pylist()
+            encoded = work.scorer.model.tokenizer.encode_batch(batch.text.to_pylist())
+            for row, tokens in enumerate(encoded):
+                self.bad.append(reasons.get(row))
+                yield Document(tokens=tokens, n_bytes=int(lengths[row]), is_good=row not in reasons)
 
     def place(self, number: int) -> str:
         """Names a document in errors."""
         return f"shard {self._shard.index} ({self._shard.path}), row {number}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Known:
-    """Of one document, while it is being scored."""
-
-    n_bytes: int
-    is_truncated: bool
-    bad: str | None
-    id: str | None
 
 
 def _sized(spec: CorpusSpec, device: str) -> CorpusSpec:
@@ -293,11 +220,6 @@ def _sized(spec: CorpusSpec, device: str) -> CorpusSpec:
     if "shard_bytes" in spec.model_fields_set:
         return spec
     return spec.model_copy(update={"shard_bytes": GPU_SHARD_BYTES if device == "cuda" else CPU_SHARD_BYTES})
-
-
-def _no_values(is_whole: bool) -> dict[str, NDArray[np.float32]]:  # noqa: FBT001
-    names = ("log_prob", *MOMENTS) if is_whole else ("log_prob",)
-    return {name: np.zeros((1, 0), np.float32) for name in names}
 
 
 def _counts(parts: list[Path]) -> dict[str, Any]:

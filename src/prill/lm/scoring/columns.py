@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from prill.corpus.columns import ColumnInfo
+from prill.lm.scoring.learnable import learnable_scores
 from prill.lm.scoring.stream import MOMENTS, SCORER_VERSION, Flush
 
 __all__ = ["Detail", "columns_of", "infos_of"]
@@ -27,7 +28,15 @@ _DOCUMENT = {
     "bits_per_byte": ("bits per byte", -1, "nats / (ln 2 n_bytes); null without text or where truncated"),
     "mean_log_prob": ("nats", 1, "mean over tokens of their log-probability; null without tokens"),
     "var_log_prob": ("nats^2", 0, "variance over tokens of their log-probability; null without tokens"),
-    "is_truncated": ("1", 0, "only the first tokens of the document were scored"),
+    "is_truncated": ("1", 0, "only some tokens of the document were scored"),
+    "n_bytes_scored": ("bytes", 0, "length of the scored tokens in UTF-8; null where tokens are not bytes"),
+}
+_TOP = {
+    "top_share": ("1", 1, "share of tokens that are among the model's k likeliest; null without tokens"),
+    "median_top_loss": ("nats", 0, "median over tokens of their loss, 0 for those that are not among the k"),
+    "median_kept_loss": ("nats", 0, "median of the loss of the tokens that are among the k; 0 without any"),
+    "top_mass": ("1", 1, "mean over tokens of the probability of the k likeliest; null without tokens"),
+    "top_logit": ("1", 1, "mean over tokens of the mean logit of the k likeliest; null without tokens"),
 }
 _TOKEN = {
     "log_prob": ("nats", 1, "log-probability of every token"),
@@ -37,14 +46,17 @@ _TOKEN = {
 }
 
 
-def infos_of(detail: Detail, *, state: str) -> list[ColumnInfo]:
+def infos_of(detail: Detail, *, state: str, top: int = 0, span: str = "whole document") -> list[ColumnInfo]:
     """What the columns mean.
 
     Args:
         detail: which are stored.
         state: hash of the model.
+        top: k of the likeliest tokens; 0: no columns of them.
+        span: the part of a document that was seen.
     """
     tokens = {f"token_{name}": _TOKEN[name] for name in _token_names(detail)}
+    highest = _TOP if top else {}
     return [
         ColumnInfo(
             name=name,
@@ -52,9 +64,10 @@ def infos_of(detail: Detail, *, state: str) -> list[ColumnInfo]:
             direction=-1 if sign < 0 else 1 if sign > 0 else 0,
             state=state,
             version=SCORER_VERSION,
-            summary=summary,
+            span=span,
+            summary=summary + (f"; k = {top}" if name in highest else ""),
         )
-        for name, (unit, sign, summary) in {**_DOCUMENT, **tokens}.items()
+        for name, (unit, sign, summary) in {**_DOCUMENT, **highest, **tokens}.items()
     ]
 
 
@@ -64,6 +77,8 @@ def columns_of(
     is_truncated: NDArray[np.bool_],
     is_good: NDArray[np.bool_],
     detail: Detail,
+    *,
+    n_bytes_scored: NDArray[np.int64],
 ) -> pa.Table:
     """The columns of one flush under one model.
 
@@ -72,6 +87,7 @@ def columns_of(
         n_bytes, is_truncated: of its documents, (D,).
         is_good: documents that are none, (D,), have no values but zero tokens.
         detail: which columns.
+        n_bytes_scored: bytes of the scored tokens, -1 where they are not known, (D,).
     """
     n_tokens = flush.n_tokens
     nats = flush.nats()[0]
@@ -86,13 +102,31 @@ def columns_of(
         "mean_log_prob": pa.array(flush.means("log_prob")[0], mask=~has_tokens),
         "var_log_prob": pa.array(flush.variances("log_prob")[0], mask=~has_tokens),
         "is_truncated": pa.array(is_truncated),
+        "n_bytes_scored": pa.array(n_bytes_scored, mask=n_bytes_scored < 0),
     }
+    if "is_top" in flush.values:
+        found |= _top_columns(flush, has_tokens)
     offsets = pa.array(flush.starts.astype(np.int32))
     for name in _token_names(detail):
         values = flush.values[name][0]
         stored = pa.array(values.astype(np.int32) if name == "rank" else values)
         found[f"token_{name}"] = pa.ListArray.from_arrays(offsets, stored)
     return pa.table(found)
+
+
+def _top_columns(flush: Flush, has_tokens: NDArray[np.bool_]) -> dict[str, pa.Array]:
+    """What the k likeliest tokens say of each document."""
+    is_top = flush.values["is_top"][0] > 0
+    rank = np.where(is_top, 1, 2).astype(np.int64)
+    losses = -flush.values["log_prob"][0].astype(np.float64)
+    found = {
+        "top_share": flush.means("is_top")[0],
+        "median_top_loss": learnable_scores(losses, rank, flush.starts, k=1),
+        "median_kept_loss": learnable_scores(losses, rank, flush.starts, k=1, beyond="drop"),
+        "top_mass": flush.means("top_mass")[0],
+        "top_logit": flush.means("top_logit")[0],
+    }
+    return {name: pa.array(values, mask=~has_tokens) for name, values in found.items()}
 
 
 def _token_names(detail: Detail) -> tuple[str, ...]:

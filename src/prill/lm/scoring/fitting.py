@@ -20,17 +20,19 @@ __all__ = ["scored_row"]
 SMALLEST = 16
 
 
-def scored_row(scorer: TokenScorer, row: ScoringRow, *, is_whole: bool) -> Sequence[TokenValues]:
+def scored_row(
+    scorer: TokenScorer, row: ScoringRow, *, is_whole: bool, top: int = 0
+) -> Sequence[TokenValues]:
     """The row's values.
 
     Raises:
         ResourceError: memory does not suffice; names the longest row, by halves, that was found to fit.
     """
-    found = _tried(scorer, row, is_whole=is_whole)
+    found = _tried(scorer, row, is_whole=is_whole, top=top)
     if found is not None:
         return found
     size = row.n_tokens // 2
-    while size >= SMALLEST and _tried(scorer, _blank(size), is_whole=is_whole) is None:
+    while size >= SMALLEST and _tried(scorer, _blank(size), is_whole=is_whole, top=top) is None:
         size //= 2
     longest = max(row.lengths)
     raise ResourceError(
@@ -44,10 +46,10 @@ def scored_row(scorer: TokenScorer, row: ScoringRow, *, is_whole: bool) -> Seque
     )
 
 
-def _tried(scorer: TokenScorer, row: ScoringRow, *, is_whole: bool) -> Sequence[TokenValues] | None:
+def _tried(scorer: TokenScorer, row: ScoringRow, *, is_whole: bool, top: int) -> Sequence[TokenValues] | None:
     """The row's values; None where memory runs out."""
     try:
-        return scorer.score(row, is_whole=is_whole)
+        return scorer.score(row, is_whole=is_whole, top=top)
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
     except MemoryError:

@@ -58,12 +58,13 @@ class TokenScorer(Protocol):
     @property
     def gives_moments(self) -> bool: ...
 
-    def score(self, row: ScoringRow, *, is_whole: bool) -> Sequence[TokenValues]:
+    def score(self, row: ScoringRow, *, is_whole: bool, top: int = 0) -> Sequence[TokenValues]:
         """Values of every place of a row, one a model.
 
         Args:
             row: packed windows.
             is_whole: moments and ranks too.
+            top: k of what is told of the k likeliest tokens; 0: nothing.
         """
         ...
 
@@ -88,7 +89,7 @@ class BaseScorer:
         return len(self._head.weight)
 
     @torch.inference_mode()
-    def score(self, row: ScoringRow, *, is_whole: bool) -> list[TokenValues]:
+    def score(self, row: ScoringRow, *, is_whole: bool, top: int = 0) -> list[TokenValues]:
         from prill.lm.bases.attention import Division
 
         device = self._head.weight.device
@@ -97,7 +98,7 @@ class BaseScorer:
         )
         division = Division(segments=row.segments, mask=None, n_rows=1)
         hidden = self._skeleton.hidden(inputs[None], positions[None], division)[0]
-        return [token_values(hidden, self._head, targets, is_whole=is_whole)]
+        return [token_values(hidden, self._head, targets, is_whole=is_whole, top=top)]
 
 
 class LearnerScorer:
@@ -117,7 +118,7 @@ class LearnerScorer:
         return self._learner.n_models
 
     @torch.no_grad()
-    def score(self, row: ScoringRow, *, is_whole: bool) -> list[TokenValues]:
+    def score(self, row: ScoringRow, *, is_whole: bool, top: int = 0) -> list[TokenValues]:
         division = np.repeat(np.arange(len(row.lengths)), row.lengths)
 
         def wide(values: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.int64]]:

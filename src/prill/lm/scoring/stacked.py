@@ -64,12 +64,12 @@ class StackedScorer:
         return self.shape.seq_len
 
     @torch.inference_mode()
-    def score(self, row: ScoringRow, *, is_whole: bool) -> list[TokenValues]:
+    def score(self, row: ScoringRow, *, is_whole: bool, top: int = 0) -> list[TokenValues]:
         """As `TokenScorer.score`."""
         targets = torch.from_numpy(row.targets).to(self._device)
         hidden = self._hidden(row)
         return [
-            token_values(states, head, targets, is_whole=is_whole)
+            token_values(states, head, targets, is_whole=is_whole, top=top)
             for states, head in zip(hidden, self._heads, strict=True)
         ]
 

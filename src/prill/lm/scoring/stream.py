@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MOMENTS",
     "SCORER_VERSION",
+    "TOP",
     "Flush",
     "ScoreSettings",
     "check_windows",
@@ -40,6 +41,7 @@ __all__ = [
 SCORER_VERSION = 1
 ROW_STEP = 256  # tokens
 MOMENTS = ("mean_log_prob", "var_log_prob", "rank")
+TOP = ("is_top", "top_mass", "top_logit")
 
 Docs = list[NDArray[Any]]
 
@@ -56,8 +58,9 @@ class ScoreSettings:
         most_windows: windows of a row at most.
         flush_documents, flush_tokens: documents are packed as soon as there are so many, or so many tokens.
         is_whole: moments of the model's distribution and ranks of every token too.
+        top: k; of every token, whether it is among the k likeliest, and their mass and mean logit; 0: not.
     Raises:
-        RecipeError: a number is not positive.
+        RecipeError: a number is not positive (`top`: is negative).
     """
 
     prefix: int
@@ -68,16 +71,26 @@ class ScoreSettings:
     flush_documents: int = 8192
     flush_tokens: int = 1 << 20
     is_whole: bool = False
+    top: int = 0
 
     def __post_init__(self) -> None:
         for name in ("max_len", "context", "row_tokens", "most_windows", "flush_documents", "flush_tokens"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise RecipeError(f"`{name}` must be at least 1, found {value}", where="scoring")
+        if self.top < 0:
+            raise RecipeError(f"`top` must be at least 0, found {self.top}", where="scoring")
 
     def as_record(self) -> dict[str, Any]:
         """What decides the result, rounding included. JSON-able."""
-        return {"scorer_version": SCORER_VERSION, **asdict(self)}
+        record = {"scorer_version": SCORER_VERSION, **asdict(self)}
+        return record if self.top else {name: value for name, value in record.items() if name != "top"}
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """What is known of every token."""
+        moments = MOMENTS if self.is_whole else ()
+        return ("log_prob", *moments, *(TOP if self.top else ()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +153,13 @@ def score_stream(
         ResourceError: memory does not suffice for a row; says which one would fit.
     """
     layout = layout_of(scorer, settings)
-    if settings.is_whole and not scorer.gives_moments:
+    if (settings.is_whole or settings.top) and not scorer.gives_moments:
         raise RecipeError("this model gives losses only, found a request for moments", where="scoring")
+    if settings.top > scorer.vocab_size:
+        raise RecipeError(
+            f"`top` must be at most the vocabulary of {scorer.vocab_size} tokens, found {settings.top}",
+            where="scoring",
+        )
     first = 0
     for docs in _flushes(documents, settings):
         _check_ids(docs, scorer.vocab_size, lambda i, first=first: place(first + i))  # type: ignore[misc]
@@ -207,12 +225,12 @@ def _scored(scorer: TokenScorer, docs: Docs, layout: Layout, settings: ScoreSett
 
     starts = np.zeros(len(docs) + 1, dtype=np.int64)
     np.cumsum([len(doc) for doc in docs], out=starts[1:])
-    names = ("log_prob", *MOMENTS) if settings.is_whole else ("log_prob",)
+    names = settings.quantities
     values = {name: np.zeros((scorer.n_models, int(starts[-1])), dtype=np.float32) for name in names}
     for row in packed_rows(docs, starts, layout, prefix=settings.prefix):
         is_scored = row.scores >= 0
         into = row.scores[is_scored]
-        for k, found in enumerate(scored_row(scorer, row, is_whole=settings.is_whole)):
+        for k, found in enumerate(scored_row(scorer, row, is_whole=settings.is_whole, top=settings.top)):
             for name in names:
                 values[name][k, into] = getattr(found, name).cpu().numpy()[is_scored]
     return Flush(first=first, starts=starts, values=values)

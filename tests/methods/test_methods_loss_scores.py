@@ -1,4 +1,4 @@
-"""Choosing by stored losses: MiniPLM's difference, SALT-DS's learnable median."""
+"""The arithmetic on losses, with the published numbers: MiniPLM, SALT-DS, CoLoR, perplexity, PreSelect."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prill.errors import DataError, RecipeError
-from prill.select.difference import difference_sample, difference_scores, kept_in_order
-from prill.select.learnable import learnable_scores
+from prill.lm.scoring.learnable import learnable_scores
+from prill.methods.miniplm import difference_sample, difference_scores, kept_in_order
 
 LOSSES = st.lists(st.tuples(st.floats(0, 10), st.floats(0, 10)), min_size=1, max_size=30)
 

@@ -29,7 +29,7 @@ Ints = NDArray[np.int64]
 def learnable_scores(
     loss_nats_T: Floats, rank_T: Ints, starts: Ints, *, k: int = 10, beyond: Literal["zero", "drop"] = "zero"
 ) -> Floats:
-    """Score of each sequence, nats, (D,), higher is better; rank the rows with `kept_in_order`.
+    """Score of each sequence, nats, (D,), higher is better.
 
     Args:
         loss_nats_T: loss of each token under the small model, (T,).
