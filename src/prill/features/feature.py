@@ -54,6 +54,7 @@ class Given:
         counts: what the records of everything needed say.
         named: features by the name under which a method asked for them.
         engine: for a `WholeFeature` or a fit that works in parallel; None in workers.
+        cache: folder of the run for what was paid for once, such as a rater's answers; outlives its steps.
     """
 
     pool: PoolView
@@ -63,6 +64,7 @@ class Given:
     counts: Mapping[Feature, Mapping[str, Any]] = field(default_factory=dict)
     named: Mapping[str, Feature] = field(default_factory=dict)
     engine: Engine | None = None
+    cache: Path | None = None
 
     def files(self, feature: Feature | str) -> tuple[Path, ...]:
         """The files of a needed feature, in order."""

@@ -77,6 +77,7 @@ class Features:
             parts={need: self.done[need].parts for need in needs},
             counts={need: self.done[need].record.counts for need in needs},
             named=feature.names,
+            cache=self.walk.run.path / "answers",
         )
 
     def flops(self, feature: Feature) -> float:

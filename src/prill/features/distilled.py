@@ -1,0 +1,295 @@
+"""A rater distilled: what it said of some documents, learnt from and predicted for all.
+
+Two students. `head`: a ridge regression a scale on the vectors of documents, which are computed once and
+shared by every rubric. `linear`: the classifier of words and n-grams over the grades of one scale, whose
+prediction is the expected grade. A part of the rated documents is kept back: accuracy, F1, rank correlation
+and slope are measured there, and its pairs of grade and prediction are kept for later corrections.
+
+Legend: D documents, N rated ones, S scales, L labels, W windows, K dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from prill.corpus.columns import ColumnInfo, write_columns
+from prill.engine import Kind
+from prill.errors import DataError
+from prill.features.agreement import agreement, stratified
+from prill.features.classifier import train_linear_counted
+from prill.features.feature import Given, ShardFeature, WholeFeature
+from prill.features.keyed import derive_seed
+from prill.features.labelled import LabelledFile
+from prill.features.linear_model import LinearModel
+from prill.features.ratings import RatedSample, texts_at
+from prill.features.stages import fit_ridge
+from prill.features.vectors import Vectors
+from prill.run.atomic import atomic_write
+
+__all__ = ["Distilled", "DistilledGrades", "Predicted"]
+
+_LEAST_RATED: Final = 40
+"""Rated documents below which nothing is fitted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distilled(WholeFeature):
+    """What was learnt of a rater.
+
+    Files: the student, and calibration.parquet with the pairs that were kept back.
+
+    Attributes:
+        ratings: what the rater said.
+        vectors: what the heads see; None: the student is the linear classifier.
+        scales: which grades are learnt.
+        with_label: learn the label too (heads only).
+        threshold: grade from which a document counts as good, for F1.
+        held_out: share of the rated documents kept back.
+        n_buckets, epochs, lr: of the linear classifier.
+    """
+
+    kind: ClassVar[str] = "distilled"
+    is_apart: ClassVar[bool] = True
+    ratings: RatedSample | LabelledFile
+    vectors: Vectors | None
+    scales: tuple[str, ...]
+    with_label: bool = False
+    threshold: float = 3.0
+    held_out: float = 0.2
+    n_buckets: int = 1 << 18
+    epochs: int = 5
+    lr: float = 0.3
+
+    @property
+    def label(self) -> str:
+        student = "n-grams" if self.vectors is None else self.vectors.label
+        return f"{self.ratings.asked.name}: grades learnt from {student}"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return ("student.safetensors", "calibration.parquet")
+
+    def build(self, given: Given, paths: Sequence[Path]) -> Mapping[str, Any]:
+        """Fit, measure on what was kept back, and write.
+
+        Raises:
+            DataError: too few rated documents, or all have one grade.
+        """
+        table = self.ratings.read(given)
+        grades = {name: table[name].to_numpy().astype(np.float64) for name in self.scales}
+        keys = table["key"].to_numpy().astype(np.uint64)
+        self._require(grades, len(keys))
+        held = stratified(grades[self.scales[-1]], keys, self.held_out, given.seed)
+        if self.vectors is None:
+            predicted, flops = self._fit_linear(given, table, grades, held, paths[0])
+        else:
+            predicted, flops = self._fit_heads(given, table, grades, held, paths[0])
+        counts = self._calibrate(paths[1], grades, predicted, keys, held)
+        return {"n_rated": len(keys), "n_held_out": int(held.sum()), "agreement": counts, "flops": flops}
+
+    def predict(
+        self, path: Path, vectors_DWK: NDArray[np.float32], n_windows_D: NDArray[np.int8]
+    ) -> Predicted:
+        """Grades from vectors, the mean over a document's windows; NaN where nothing was seen."""
+        from safetensors.numpy import load_file
+
+        student = load_file(path)
+        wide_DWK = vectors_DWK.astype(np.float64)  # one sum a row: the same whatever else is in the batch
+        by_window_DWC = np.stack([(wide_DWK * head).sum(axis=2) for head in student["weight"]], axis=2)
+        n_D = np.minimum(n_windows_D, vectors_DWK.shape[1])
+        seen_DW = np.arange(vectors_DWK.shape[1]) < n_D[:, None]
+        with np.errstate(invalid="ignore"):
+            mean_DC = (by_window_DWC * seen_DW[..., None]).sum(axis=1) / n_D[:, None] + student["bias"]
+        letters = np.array([label.letter for label in self.ratings.asked.labels])
+        n_scales = len(self.scales)
+        best = mean_DC[:, n_scales:].argmax(axis=1) if self.with_label else None
+        return Predicted(
+            grades={name: mean_DC[:, i] for i, name in enumerate(self.scales)},
+            label=None if best is None else np.where(n_D > 0, letters[best], ""),
+        )
+
+    def _require(self, grades: Mapping[str, NDArray[np.float64]], n: int) -> None:
+        if n < _LEAST_RATED:
+            raise DataError(
+                f"expected at least {_LEAST_RATED} rated documents to learn from, found {n}",
+                where=self.ratings.label,
+                hint="rate more documents; several hundred give a useful student",
+            )
+        for name, values in grades.items():
+            if values.min() == values.max():
+                raise DataError(
+                    f"expected different grades to learn from, found {values[0]:g} for all {n} documents",
+                    where=f"{self.ratings.label}, {name}",
+                    hint="rate more documents, or use a rater that spreads its grades",
+                )
+
+    def _fit_heads(
+        self,
+        given: Given,
+        table: pa.Table,
+        grades: Mapping[str, NDArray[np.float64]],
+        held: NDArray[np.bool_],
+        path: Path,
+    ) -> tuple[Mapping[str, NDArray[np.float64]], float]:
+        from safetensors.numpy import save
+
+        assert self.vectors is not None
+        vectors_DWK, n_windows_D = self._vectors(given, table, self.vectors)
+        first_NK, fit = vectors_DWK[:, 0], ~held
+        inner = stratified(grades[self.scales[-1]][fit], table["key"].to_numpy()[fit], 0.2, given.seed + 1)
+        wanted = list(grades.values())
+        if self.with_label:
+            labels = np.array(table["label"].to_pylist())
+            wanted += [(labels == label.letter).astype(np.float64) for label in self.ratings.asked.labels]
+        fitted = [fit_ridge(first_NK[fit], values[fit], is_validation=inner) for values in wanted]
+        weight = np.stack([head[0] for head in fitted])
+        bias = np.array([head[1] for head in fitted])
+        atomic_write(path, save({"bias": bias, "weight": weight}))
+        predicted = self.predict(path, vectors_DWK, n_windows_D).grades
+        n, k = first_NK.shape
+        return predicted, float(len(wanted) * 8 * (2 * n * k * k + k**3))
+
+    def _fit_linear(
+        self,
+        given: Given,
+        table: pa.Table,
+        grades: Mapping[str, NDArray[np.float64]],
+        held: NDArray[np.bool_],
+        path: Path,
+    ) -> tuple[Mapping[str, NDArray[np.float64]], float]:
+        (name,) = self.scales
+        text = _texts(given, table)
+        levels, labels = np.unique(np.rint(grades[name]), return_inverse=True)
+        text_fit, labels_fit = text.filter(pa.array(~held)), labels[~held]
+        present = np.unique(labels_fit)  # a grade may be so rare that all its documents were kept back
+        model, taken = train_linear_counted(
+            text_fit,
+            np.searchsorted(present, labels_fit),
+            n_labels=len(present),
+            label_names=[f"{levels[i]:g}" for i in present],
+            n_buckets=self.n_buckets,
+            epochs=self.epochs,
+            lr=self.lr,
+            seed=derive_seed(given.seed, "distilled"),
+        )
+        model.save(path)
+        return {name: _expected(model, text)}, taken.flops
+
+    def _vectors(
+        self, given: Given, table: pa.Table, vectors: Vectors
+    ) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+        """Of the rated documents: from the pool's, or of the file's own texts."""
+        if "text" in table.column_names:
+            return vectors.embed(table["text"].combine_chunks())
+        shards, rows = table["shard"].to_numpy(), table["row"].to_numpy()
+        found = np.zeros((len(rows), vectors.n_windows, vectors.n_dimensions), np.float32)
+        n_windows = np.zeros(len(rows), np.int8)
+        for shard in np.unique(shards).tolist():
+            for part in vectors.stored(given, shard):
+                here = np.flatnonzero(
+                    (shards == shard)
+                    & (rows >= part.first_row)
+                    & (rows < part.first_row + len(part.n_windows))
+                )
+                found[here] = part.vectors[rows[here] - part.first_row]
+                n_windows[here] = part.n_windows[rows[here] - part.first_row]
+        return found, n_windows
+
+    def _calibrate(
+        self,
+        path: Path,
+        grades: Mapping[str, NDArray[np.float64]],
+        predicted: Mapping[str, NDArray[np.float64]],
+        keys: NDArray[np.uint64],
+        held: NDArray[np.bool_],
+    ) -> dict[str, Any]:
+        scales = {scale.name: scale for scale in self.ratings.asked.scales}
+        columns: dict[str, Any] = {"key": keys[held]}
+        counts = {}
+        for name in self.scales:
+            columns |= {name: grades[name][held], f"{name}_predicted": predicted[name][held]}
+            counts[name] = agreement(grades[name][held], predicted[name][held], scales[name], self.threshold)
+        write_columns(path, columns, [ColumnInfo(name=name) for name in columns])
+        return counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predicted:
+    """Grades of D documents by scale, float64, (D,), and letters of their labels, if these were learnt."""
+
+    grades: Mapping[str, NDArray[np.float64]]
+    label: NDArray[np.str_] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistilledGrades(ShardFeature):
+    """Predicted grades of every document, a column a scale, not rounded; and `label`, if it was learnt."""
+
+    kind: ClassVar[str] = "distilled-grades"
+    engine_kind: ClassVar[Kind] = "processes"
+    model: Distilled
+    vectors: Vectors | None
+
+    @classmethod
+    def of(cls, model: Distilled) -> DistilledGrades:
+        """Of a student."""
+        return cls(model=model, vectors=model.vectors)
+
+    @property
+    def label(self) -> str:
+        return f"{self.model.ratings.asked.name}: predicted grades"
+
+    @property
+    def columns(self) -> list[ColumnInfo]:
+        """What they mean."""
+        span = "whole document" if self.vectors is None else self.vectors.span
+        infos = [
+            ColumnInfo(name=name, direction=1, span=span, summary=f"{name}, predicted; not rounded")
+            for name in self.model.scales
+        ]
+        label = ColumnInfo(name="label", span=span, summary="letter of the predicted label")
+        return [*infos, label] if self.model.with_label else infos
+
+    def write(self, given: Given, shard: int, path: Path) -> None:
+        student = given.files(self.model)[0]
+        if self.vectors is None:
+            model = LinearModel.load(student)
+            parts = [
+                Predicted(grades={self.model.scales[0]: _expected(model, batch.text)}, label=None)
+                for batch in given.pool.batches(shard)
+            ]
+        else:
+            parts = [
+                self.model.predict(student, part.vectors, part.n_windows)
+                for part in self.vectors.stored(given, shard)
+            ]
+        columns: dict[str, Any] = {
+            name: np.concatenate([part.grades[name] for part in parts]) for name in self.model.scales
+        }
+        if self.model.with_label:
+            columns["label"] = pa.array(
+                np.concatenate([part.label for part in parts if part.label is not None])
+            )
+        write_columns(path, columns, self.columns)
+
+
+def _texts(given: Given, table: pa.Table) -> pa.Array:
+    if "text" in table.column_names:
+        return table["text"].combine_chunks()
+    place = np.stack([table["shard"].to_numpy(), table["row"].to_numpy()], axis=1)
+    return pa.array([text for some in texts_at(given.pool, place) for text in some], pa.large_string())
+
+
+def _expected(model: LinearModel, text: pa.Array) -> NDArray[np.float64]:
+    """Expected grade, float64, (D,); NaN for a document without text."""
+    grades = np.array([float(name) for name in model.labels])
+    found = np.asarray(model.predict(text).astype(np.float64) @ grades)
+    n_bytes = pa.compute.binary_length(text).to_numpy()
+    return np.where(n_bytes > 0, found, np.nan)
