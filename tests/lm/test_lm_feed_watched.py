@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +163,35 @@ def test_killed_and_resumed_gives_the_same_bytes(tmp_path: Path, planner: Planne
         assert a.curve == b.curve
         for p, q in zip(a.branches, b.branches, strict=True):
             assert np.array_equal(p.losses["a"], q.losses["a"])
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {folder!r})
+import torch
+torch.set_num_threads(1)
+from test_lm_feed_watched import SeTa, Run, feed, trained
+def kill(info):
+    if info.done == 25:
+        os.kill(os.getpid(), signal.SIGKILL)
+trained([Run(label="x", seed=0, feed=feed(SeTa(prune=0.1)))], checkpoint_dir=Path({checkpoint!r}),
+        on_step=kill, checkpoint_s=0.0)
+"""
+
+
+def test_kill_9_and_resumption_give_the_same_bytes(tmp_path: Path) -> None:
+    program = KILLED.format(folder=str(Path(__file__).parent), checkpoint=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    seen: list[StepInfo] = []
+    runs = [Run(label="x", seed=0, feed=feed(SeTa(prune=0.1)))]
+    (resumed,) = trained(runs, checkpoint_dir=tmp_path, on_step=seen.append)
+    (whole,) = trained(runs)
+    assert seen[0].resumed_from == 24
+    assert whole.curve == resumed.curve
+    for p, q in zip(whole.branches, resumed.branches, strict=True):
+        assert np.array_equal(p.losses["a"], q.losses["a"])
 
 
 def test_the_feed_is_told_the_losses_of_its_own_rows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,9 @@ def write_progress(path: Path, progress: Progress, identity: Mapping[str, Any]) 
     for line, feeds in (("trunk", progress.trunk_feeds), ("branch", progress.branch_feeds)):
         for k, arrays in feeds.items():
             for name, array in arrays.items():
-                tensors[f"feed.{line}.{k}.{name}"] = torch.from_numpy(np.ascontiguousarray(array))
+                tensors[f"feed.{line}.{k}.{name}"] = torch.tensor(
+                    array
+                )  # a copy: a branch shares what it has not changed
     for number, losses in progress.losses.items():
         for name, table in losses.items():
             tensors[f"losses.{number}.{name}"] = torch.from_numpy(table)
