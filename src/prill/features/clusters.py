@@ -187,7 +187,9 @@ class Centroids(WholeFeature):
         return ("centroids.safetensors",)
 
     def build(self, given: Given, paths: Sequence[Path]) -> Mapping[str, Any]:
-        sample_NK = self._sample(given)
+        sample_NK = self.vectors.sample(given, n_documents=self.n_documents, use=self.use)
+        if len(sample_NK) == 0:
+            raise DataError("expected at least one document with a vector in the pool, found none")
         tree = fit_tree(sample_NK, self.k, seed=derive_seed(given.seed, self.use))
         tree.save(paths[0])
         n_used = int(np.isfinite(tree.levels[-1][:, :, 0]).sum())
@@ -197,28 +199,6 @@ class Centroids(WholeFeature):
     def read(self, given: Given) -> Tree:
         """The tree, from a run."""
         return Tree.load(given.file(self))
-
-    def _sample(self, given: Given) -> NDArray[np.float32]:
-        """Vectors of the sample in the order of their keys; equal keys have equal vectors.
-
-        Raises:
-            DataError: no document of the pool has a vector.
-        """
-        seed = derive_seed(given.seed, f"{self.use}.sample")
-        share = given.pool.share_of(n_documents=self.n_documents)
-        parts, keys = [], []
-        for shard in range(given.pool.n_shards):
-            chosen = given.pool.is_sampled(shard, share=share, seed=seed)
-            shard_keys = given.pool.keys(shard)
-            for rows in self.vectors.stored(given, shard):
-                span = slice(rows.first_row, rows.first_row + len(rows.vectors))
-                wanted = chosen[span] & np.any(rows.vectors[:, 0] != 0, axis=1)
-                parts.append(rows.vectors[wanted, 0])
-                keys.append(shard_keys[span][wanted])
-        key_N = np.concatenate(keys)
-        if len(key_N) == 0:
-            raise DataError("expected at least one document with a vector in the pool, found none")
-        return np.concatenate(parts)[np.argsort(key_N, kind="stable")]
 
 
 @dataclass(frozen=True, kw_only=True)

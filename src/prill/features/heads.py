@@ -87,7 +87,7 @@ def fit_head(
     y_N: NDArray[np.generic],
     kind: HeadKind,
     *,
-    l2: float = 0.01,
+    l2: float = 0.1,
     n_classes: int | None = None,
     weight_N: NDArray[np.float64] | None = None,
 ) -> Head:

@@ -26,6 +26,7 @@ from prill.errors import DataError
 from prill.features.embedding_models import MAX_TOKENS
 from prill.features.embeddings import EMBEDDING_VERSION, Embedder, Embedding, Pooling
 from prill.features.feature import Given, ShardFeature, WholeFeature
+from prill.features.keyed import derive_seed
 from prill.features.windows import BYTES_PER_TOKEN, WINDOW_NAMES, Window, window_span
 from prill.run.atomic import atomic_path, atomic_write
 
@@ -229,6 +230,28 @@ class Vectors(ShardFeature):
         """The first window's vectors of a whole shard, float32, shape (D, K); for small shards and tests."""
         parts = [rows.vectors[:, 0] for rows in self.stored(given, shard)]
         return np.concatenate(parts) if parts else np.zeros((0, self.n_dimensions), np.float32)
+
+    def sample(self, given: Given, *, n_documents: int, use: str) -> NDArray[np.float32]:
+        """First-window vectors of about so many eligible documents, by keyed draws, in the order of keys.
+
+        The same whatever the shards: documents with equal keys have equal vectors. Documents without a vector
+        are left out.
+
+        Returns:
+            float32, shape (D, K), D may be 0.
+        """
+        seed = derive_seed(given.seed, f"{use}.sample")
+        share = given.pool.share_of(n_documents=n_documents)
+        parts, keys = [np.zeros((0, self.n_dimensions), np.float32)], [np.zeros(0, np.uint64)]
+        for shard in range(given.pool.n_shards):
+            chosen = given.pool.is_sampled(shard, share=share, seed=seed)
+            shard_keys = given.pool.keys(shard)
+            for rows in self.stored(given, shard):
+                span = slice(rows.first_row, rows.first_row + len(rows.vectors))
+                wanted = chosen[span] & np.any(rows.vectors[:, 0] != 0, axis=1)
+                parts.append(rows.vectors[wanted, 0])
+                keys.append(shard_keys[span][wanted])
+        return np.concatenate(parts)[np.argsort(np.concatenate(keys), kind="stable")]
 
     def _stored(self, path: Path) -> Iterator[VectorRows]:
         first_row = 0
