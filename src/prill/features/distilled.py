@@ -35,7 +35,7 @@ from prill.run.atomic import atomic_write
 
 __all__ = ["Distilled", "DistilledGrades", "Predicted"]
 
-_LEAST_RATED: Final = 40
+_LEAST_RATED: Final = 20
 """Rated documents below which nothing is fitted."""
 
 
@@ -49,6 +49,7 @@ class Distilled(WholeFeature):
         ratings: what the rater said.
         vectors: what the heads see; None: the student is the linear classifier.
         scales: which grades are learnt.
+        main: the one of them that must differ between documents, and by which they are kept back.
         with_label: learn the label too (heads only).
         threshold: grade from which a document counts as good, for F1.
         held_out: share of the rated documents kept back.
@@ -60,6 +61,7 @@ class Distilled(WholeFeature):
     ratings: RatedSample | LabelledFile
     vectors: Vectors | None
     scales: tuple[str, ...]
+    main: str
     with_label: bool = False
     threshold: float = 3.0
     held_out: float = 0.2
@@ -86,7 +88,7 @@ class Distilled(WholeFeature):
         grades = {name: table[name].to_numpy().astype(np.float64) for name in self.scales}
         keys = table["key"].to_numpy().astype(np.uint64)
         self._require(grades, len(keys))
-        held = stratified(grades[self.scales[-1]], keys, self.held_out, given.seed)
+        held = stratified(grades[self.main], keys, self.held_out, given.seed)
         if self.vectors is None:
             predicted, flops = self._fit_linear(given, table, grades, held, paths[0])
         else:
@@ -122,13 +124,13 @@ class Distilled(WholeFeature):
                 where=self.ratings.label,
                 hint="rate more documents; several hundred give a useful student",
             )
-        for name, values in grades.items():
-            if values.min() == values.max():
-                raise DataError(
-                    f"expected different grades to learn from, found {values[0]:g} for all {n} documents",
-                    where=f"{self.ratings.label}, {name}",
-                    hint="rate more documents, or use a rater that spreads its grades",
-                )
+        values = grades[self.main]
+        if values.min() == values.max():
+            raise DataError(
+                f"expected different grades to learn from, found {values[0]:g} for all {n} documents",
+                where=f"{self.ratings.label}, {self.main}",
+                hint="rate more documents, or use a rater that spreads its grades",
+            )
 
     def _fit_heads(
         self,
@@ -143,7 +145,7 @@ class Distilled(WholeFeature):
         assert self.vectors is not None
         vectors_DWK, n_windows_D = self._vectors(given, table, self.vectors)
         first_NK, fit = vectors_DWK[:, 0], ~held
-        inner = stratified(grades[self.scales[-1]][fit], table["key"].to_numpy()[fit], 0.2, given.seed + 1)
+        inner = stratified(grades[self.main][fit], table["key"].to_numpy()[fit], 0.2, given.seed + 1)
         wanted = list(grades.values())
         if self.with_label:
             labels = np.array(table["label"].to_pylist())
