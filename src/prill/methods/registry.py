@@ -114,6 +114,10 @@ class Method:
         """
         return {}
 
+    def account(self, state: State) -> Mapping[str, Any]:
+        """What the record tells of the fit: what was left out, what was estimated. Plain JSON values."""
+        return {}
+
     def score(self, state: State, given: Given, shard: int) -> Scores:
         """One column a target, float64, shape (D,), rows as in the pool; perhaps `STRATUM` beside them.
 

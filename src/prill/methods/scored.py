@@ -76,7 +76,8 @@ class Fitted(WholeFeature):
 
         state = {name: np.ascontiguousarray(array) for name, array in self.made.fit(given).items()}
         atomic_write(paths[0], save(dict(sorted(state.items()))))
-        return {"arrays": {name: list(array.shape) for name, array in sorted(state.items())}}
+        arrays = {name: list(array.shape) for name, array in sorted(state.items())}
+        return {"arrays": arrays, **self.made.account(state)}
 
 
 @dataclass(frozen=True, kw_only=True)
