@@ -69,6 +69,7 @@ def train_linear(
     word_ngrams: int = 2,
     n_buckets: int = 2_000_000,
     min_count: int = 1,
+    repeats: NDArray[np.integer[Any]] | None = None,
     seed: int = 0,
 ) -> LinearModel:
     """A classifier of documents by their words and n-grams.
@@ -84,6 +85,7 @@ def train_linear(
         word_ngrams: longest n-gram, words.
         n_buckets: B; n-grams share them by hash. Vectors of all take 4 * dim * B bytes while training.
         min_count: words that occur less often are not learnt; n-grams always are.
+        repeats: how often each document comes in an epoch, shape (D,); None: once.
         seed: of the order and the first vectors.
     Raises:
         DataError: fewer than two labels have examples, or the texts hold no word.
@@ -99,6 +101,7 @@ def train_linear(
         word_ngrams=word_ngrams,
         n_buckets=n_buckets,
         min_count=min_count,
+        repeats=repeats,
         seed=seed,
     )
     return made
@@ -116,6 +119,7 @@ def train_linear_counted(
     word_ngrams: int = 2,
     n_buckets: int = 2_000_000,
     min_count: int = 1,
+    repeats: NDArray[np.integer[Any]] | None = None,
     seed: int = 0,
 ) -> tuple[LinearModel, TrainingCounts]:
     """As `train_linear`, with what it took."""
@@ -123,9 +127,9 @@ def train_linear_counted(
     _check(text, labels_D, n_labels, dim)
     n_buckets = n_buckets if word_ngrams > 1 else 0
     joined = one_line(text)
-    order = _order(joined, labels_D, seed)
+    order = _order(joined, labels_D, repeats, seed)
     prints, words_D = _vocabulary(joined, min_count)
-    n_words = int(words_D.sum())
+    n_words = int(words_D[order].sum())
     from prill.features._linear_training_kernel import start_rows
 
     rows = np.empty((len(prints) + n_buckets, dim), np.float32)
@@ -144,7 +148,7 @@ def train_linear_counted(
     )
     loss, n_features, done = 0.0, 0, 0.0
     for _ in range(epochs):
-        loss = 0.0
+        loss, n_features = 0.0, 0
         for places in _stretches(joined, order):
             some, features = learnt.step(
                 joined.take(pa.array(places)), labels_D[places], words_D[places], done
@@ -153,11 +157,11 @@ def train_linear_counted(
             loss, n_features = loss + some, n_features + features
     names = tuple(label_names) if label_names is not None else tuple(str(i) for i in range(n_labels))
     counts = TrainingCounts(
-        n_documents=len(text),
+        n_documents=len(order),
         n_words=n_words,
         n_vocabulary=len(prints),
-        flops=float(2 * dim * n_features + 6 * dim * n_labels * len(text) * epochs),
-        loss_nats=loss / len(text),
+        flops=float(2 * dim * n_features * epochs + 6 * dim * n_labels * len(order) * epochs),
+        loss_nats=loss / len(order),
     )
     return _folded(learnt, prints, names, start), counts
 
@@ -226,11 +230,20 @@ def _check(text: pa.Array, labels_D: NDArray[np.int64], n_labels: int, dim: int)
         )
 
 
-def _order(text: pa.Array, labels_D: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """The documents in the order of a draw by their hash; copies by label."""
+def _order(
+    text: pa.Array, labels_D: NDArray[np.int64], repeats: NDArray[np.integer[Any]] | None, seed: int
+) -> NDArray[np.int64]:
+    """The documents in the order of draws by their hash; of one that is repeated, each copy has its own."""
     _, low_D = hash_documents(text)
-    draws_D = keyed_uniform(derive_seed(seed, "classifier.order"), low_D)
-    return np.lexsort((labels_D, low_D, draws_D))
+    repeats_D = np.ones(len(text), np.int64) if repeats is None else np.asarray(repeats, np.int64)
+    rows = np.repeat(np.arange(len(text)), repeats_D)
+    copies = np.arange(len(rows)) - np.repeat(np.cumsum(repeats_D) - repeats_D, repeats_D)
+    draws = np.empty(len(rows))
+    for copy in range(int(repeats_D.max(initial=0))):
+        some = copies == copy
+        use = "classifier.order" if copy == 0 else f"classifier.order.{copy}"
+        draws[some] = keyed_uniform(derive_seed(seed, use), low_D[rows[some]])
+    return rows[np.lexsort((labels_D[rows], low_D[rows], draws))]
 
 
 def _stretches(text: pa.Array, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -112,6 +112,16 @@ class LinearModel:
         """
         return _softmax(self.margins(text)).astype(np.float32)
 
+    def log_odds(self, text: pa.Array, label: int) -> NDArray[np.float64]:
+        """ln P(label) - ln P(any other label), nats, float64, shape (D,); NaN as in `margins`."""
+        margins_DC = self.margins(text)
+        if self.n_labels == 2:
+            return np.asarray(margins_DC[:, 0] if label == 1 else -margins_DC[:, 0])
+        others_DC = np.delete(margins_DC, label, axis=1)
+        highest_D = others_DC.max(axis=1, keepdims=True)
+        rest_D = highest_D[:, 0] + np.log(np.exp(others_DC - highest_D).sum(axis=1))
+        return np.asarray(margins_DC[:, label] - rest_D)
+
     def reported(self, text: pa.Array) -> NDArray[np.float64]:
         """The probabilities as fastText reports them, each 1e-5 too high, float64, shape (D, L)."""
         return _softmax(self.margins(text)) + FASTTEXT_OFFSET
