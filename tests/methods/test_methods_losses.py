@@ -18,7 +18,7 @@ from prill.lm.scoring.documents import kept_tokens
 
 torch = pytest.importorskip("torch")
 
-from inline_engine import inline  # noqa: E402, F401
+from in_one_process import inline  # noqa: E402, F401
 from made_text import documents  # noqa: E402
 
 from pool_of import resolve  # noqa: E402

@@ -154,8 +154,9 @@ class Proxy(WholeFeature):
         peak_rate: learning rate; None: Step Law's for the size and the tokens.
         row_tokens: tokens of a row, and longest context; None: the size's.
         precision: of matrix products, as in `TrainSettings`.
+        noise, noise_share: text of the pool that makes up this share of what is read beside a target.
     Raises:
-        InternalError: not exactly one of `sample` and one target.
+        InternalError: not exactly one of `sample` and one target; noise without a target.
     """
 
     kind: ClassVar[str] = "proxy"
@@ -170,9 +171,12 @@ class Proxy(WholeFeature):
     peak_rate: float | None = None
     row_tokens: int | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    noise: PoolSample | None = None
+    noise_share: float = 0.0
 
     def __post_init__(self) -> None:
-        if (self.sample is None) != (len(self.targets) == 1):
+        is_noisy = self.noise is not None
+        if (self.sample is None) != (len(self.targets) == 1) or (is_noisy and self.sample is not None):
             raise InternalError(
                 f"expected a sample of the pool or one target to learn from, found {self.sample} "
                 f"and {self.targets}",
@@ -194,6 +198,8 @@ class Proxy(WholeFeature):
         max_epochs: int = 4,
         start: Proxy | None = None,
         use: str = "target",
+        noise: PoolSample | None = None,
+        noise_share: float = 0.0,
     ) -> Proxy:
         """Learns from the fit part of a target, from scratch or from where `start` ended."""
         return cls(
@@ -203,6 +209,8 @@ class Proxy(WholeFeature):
             start=start,
             use=use,
             max_epochs=max_epochs,
+            noise=noise,
+            noise_share=noise_share,
         )
 
     @property
@@ -307,10 +315,10 @@ class Proxy(WholeFeature):
         else:
             (name,) = self.targets
             counter = TokenCounter.of(tokenizer)
-            documents = counter.encode(given.targets[name]).documents()
+            documents = [d for d in counter.encode(given.targets[name]).documents() if len(d)]
             what = f"target {name!r}"
             stream = TokenStream.from_documents(
-                [document for document in documents if len(document)] or [np.zeros(0, np.uint32)],
+                [*documents, *self._noise(given, documents)] or [np.zeros(0, np.uint32)],
                 eos=counter.library.eos_id,
                 name=f"fit part of {what}",
             )
@@ -322,6 +330,21 @@ class Proxy(WholeFeature):
                 hint="give it more text, or use a method that needs no model",
             )
         return stream
+
+    def _noise(self, given: Given, documents: list[NDArray[np.uint32]]) -> list[NDArray[np.uint32]]:
+        """Documents of the pool, again and again, until they are the wanted share of all tokens."""
+        if self.noise is None or not self.noise_share:
+            return []
+        packed = open_packed(given.file(self.noise))
+        starts, ends = packed.doc_starts[:-1], packed.doc_starts[1:]
+        wanted = sum(len(d) + 1 for d in documents) * self.noise_share / (1 - self.noise_share)
+        found: list[NDArray[np.uint32]] = []
+        n_tokens = 0
+        while n_tokens < wanted:
+            place = len(found) % packed.n_docs
+            found.append(np.asarray(packed.tokens[starts[place] : ends[place] - 1]).astype(np.uint32))
+            n_tokens += len(found[-1]) + 1
+        return found
 
     def _row_tokens(self) -> int:
         from prill.lm.shape import LADDER, ladder_shape

@@ -103,8 +103,9 @@ def samples_of(models: Iterable[Feature]) -> dict[str, PoolSample]:
     for model in models:
         at: Any = model
         while isinstance(at, Proxy):
-            if at.sample is not None:
-                found[f"sample-{at.sample.digest[:8]}"] = at.sample
+            for sample in (at.sample, at.noise):
+                if sample is not None:
+                    found[f"sample-{sample.digest[:8]}"] = sample
             at = at.start
     return found
 
