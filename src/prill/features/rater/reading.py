@@ -27,7 +27,7 @@ _NUMBER = r"[-+]?\d{1,6}(?:\.\d{1,6})?"
 _VALUE = re.compile(rf"({_NUMBER})\s*(?:(?:/|out of|of)\s*\d+)?\s*\.?")
 _NUMBERED = re.compile(r"(?:\[\d{1,2}\]|\d{1,2}[.)](?=\s*[A-Za-z]))\s*")
 _NOT_AVAILABLE = re.compile(r"\bN\s*/\s*A\b|\bnot (?:applicable|available)\b", re.I)
-_TOTAL = re.compile(rf"\bscore\b\W{{0,8}}({_NUMBER})", re.I)
+_TOTAL = re.compile(rf"\bscore\b\W{{0,8}}?({_NUMBER})", re.I)
 _LETTER = re.compile(r"\W{0,3}([A-Z])\b\W{0,4}(.*)")
 
 
