@@ -31,7 +31,7 @@ __all__ = [
     "stored_pooling",
 ]
 
-Pooling: TypeAlias = Literal["mean", "cls"]
+Pooling: TypeAlias = Literal["mean", "first"]
 
 MAX_TOKENS = 512
 """What an encoder reads of a text at most, special tokens included."""
@@ -69,7 +69,7 @@ def open_model(kind: Literal["static", "encoder"], folder: Path, pooling: Poolin
 def stored_pooling(folder: Path) -> Pooling:
     """What a folder in the layout of sentence-transformers says of its pooling; else the mean."""
     path = folder / "1_Pooling" / "config.json"
-    return "cls" if path.is_file() and _json(path).get("pooling_mode_cls_token") else "mean"
+    return "first" if path.is_file() and _json(path).get("pooling_mode_cls_token") else "mean"
 
 
 def check_encoder(folder: Path) -> None:
@@ -125,6 +125,7 @@ class _Tokenizer:
         from tokenizers import Tokenizer
 
         self._tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.encode_special_tokens = True  # do not read special tokens out of text
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
 
@@ -194,7 +195,7 @@ class _Encoder(_Tokenizer):
         mask_BT = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
         with torch.inference_mode():
             states = self._model(input_ids=tokens_BT, attention_mask=mask_BT).last_hidden_state.float()
-        if self._pooling == "cls":
+        if self._pooling == "first":
             return np.asarray(states[:, 0].numpy(), np.float32)
         weight = mask_BT.unsqueeze(-1).float()
         return np.asarray(((states * weight).sum(1) / weight.sum(1)).numpy(), np.float32)
