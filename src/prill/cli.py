@@ -41,6 +41,7 @@ Workers = Annotated[
     int | None, typer.Option("--workers", "-j", min=1, help="Workers; all cores when not given.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")]
+LabSize = Literal["small", "full"]
 ScoreDetail = Literal["documents", "tokens", "moments"]
 ScorePrecision = Literal["auto", "fp32", "bf16"]
 Accept = Annotated[
@@ -139,6 +140,35 @@ def demo(
 
     recipe = ensure_demo(folder)
     _finish(run_recipe(recipe, output=None, n_workers=workers, is_quiet=quiet, accept_changes=False))
+
+
+@app.command()
+def lab(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to put it.")] = Path("prill-lab"),
+    size: Annotated[LabSize, typer.Option(help="0.3 M words, or 20 M.")] = "small",
+    seed: Annotated[int, typer.Option(help="Of the laboratory: another seed, other chains.")] = 0,
+    method: Annotated[
+        list[str] | None, typer.Option("--method", "-m", help="A method, repeatable; all when not given.")
+    ] = None,
+    trials: Annotated[bool, typer.Option("--trials", help="Also train proxies; verdicts need none.")] = False,
+    workers: Workers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Let methods choose in a laboratory where the right choice is known, and say which find it."""
+    from prill.pipeline.laboratory import run_laboratory
+    from prill.study.laboratory.judging import verdict_table
+
+    found = run_laboratory(
+        folder,
+        size=size,
+        seed=seed,
+        methods=method,
+        has_trials=trials,
+        n_workers=workers,
+        is_quiet=quiet,
+    )
+    typer.echo(verdict_table(found))
+    typer.echo("\n" + "\n".join(verdict.sentence for verdict in found))
 
 
 @app.command()

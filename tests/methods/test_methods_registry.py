@@ -24,6 +24,8 @@ def test_every_method_is_found_and_tells_all_about_itself() -> None:
         assert cls.version >= 1
         assert cls.operations_per_byte >= 0
         assert "kind" in cls.default_policy
+        if not cls.needs_settings:
+            assert cls(cls.Settings()).columns(["t"])[0].name == "t"
         for field_name, field in cls.Settings.model_fields.items():
             assert field.description, (name, field_name)
         page = describe(name)

@@ -6,10 +6,10 @@ its source, and sources are written to the truth alone, which no recipe reads bu
     lab/
       recipe.yaml              ready for `prill run` and `prill compare`
       pool/pool-0.parquet ...  id, text
-      targets/blend.jsonl      text
+      targets/blend.jsonl ...  text; of a mixture of four sources, and of a single one
       truth/documents.parquet  id, source, n_symbols, original
-      truth/members.json       ids of the documents of right sources
-      truth/truth.json         sources, w*, exact losses
+      truth/blend.json ...     ids of the documents of right sources
+      truth/truth.json         sources; w* and exact losses of each target
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from prill.corpus.writers import write_parquet
 from prill.errors import RecipeError
 from prill.run.atomic import atomic_write
-from prill.study.laboratory.bigram_lab import BigramLab, scaled_lab
+from prill.study.laboratory.bigram_lab import BigramLab, lab_targets, scaled_lab
 from prill.study.laboratory.chains import sample_documents
 
 __all__ = ["LAB_VERSION", "Laboratory", "Size", "words", "write_laboratory"]
@@ -37,7 +37,6 @@ LAB_VERSION = 1
 Size = Literal["small", "full"]
 N_SYMBOLS = 64
 SHORTEST, LONGEST = 64, 512
-TARGET = "blend"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +71,8 @@ name: laboratory of chains ({size}, seed {seed})
 seed: {seed}
 corpus: {{paths: [pool/*.parquet]}}
 targets:
-  {target}: {{paths: [targets/{target}.jsonl], members: truth/members.json}}
+  blend: {{paths: [targets/blend.jsonl], members: truth/blend.json, budget: 10%}}
+  single: {{paths: [targets/single.jsonl], members: truth/single.json, budget: 5%}}
 duplicates: keep  # one source writes every document {n_copies} times; a method should see through it
 tokenizer: {{vocab_size: 512}}
 budget: 10%
@@ -94,7 +94,12 @@ class Laboratory:
 
 
 def write_laboratory(
-    folder: Path, *, size: Size = "small", seed: int = 0, arms: Sequence[str] = ("dsir", "fresh_random")
+    folder: Path,
+    *,
+    size: Size = "small",
+    seed: int = 0,
+    arms: Sequence[str] = ("dsir", "fresh_random"),
+    has_trials: bool = True,
 ) -> Laboratory:
     """Write pool, target, truth and recipe; the same files for the same arguments.
 
@@ -103,6 +108,7 @@ def write_laboratory(
         size: `small` takes seconds (0.3 M words), `full` has 20 M words and 300 target documents.
         seed: of the chains and the documents.
         arms: methods of the recipe, with their default settings.
+        has_trials: whether the recipe trains proxies too; the verdicts here need none.
     Raises:
         RecipeError: no such size, or no arms.
         ResourceError: the disk is full or not writable.
@@ -117,15 +123,15 @@ def write_laboratory(
     for name in ("pool", "targets", "truth"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     n_documents, n_symbols = _write_pool(folder, lab, scale, rng)
-    _write_target(folder, lab, scale.target_documents, rng)
+    for name, target in lab_targets(lab).items():
+        _write_target(folder / "targets" / f"{name}.jsonl", target, scale.target_documents, rng)
     atomic_write(folder / "truth" / "truth.json", orjson.dumps(_truth(lab, size, seed), option=_PRETTY))
     recipe = RECIPE.format(
         size=size,
         seed=seed,
-        target=TARGET,
         n_copies=max(source.n_copies for source in lab.sources),
         arms="\n".join(f"  - {{method: {arm}}}" for arm in arms),
-        trials=scale.trials,
+        trials=scale.trials if has_trials else "null",
     )
     atomic_write(folder / "recipe.yaml", recipe.encode())
     return Laboratory(
@@ -186,16 +192,17 @@ def _write_pool(folder: Path, lab: BigramLab, scale: _Scale, rng: np.random.Gene
         "original": place[np.array(originals)[order]],
     }
     write_parquet(folder / "truth" / "documents.parquet", pa.table(truth))
-    members = [ids[number] for number in np.flatnonzero(lab.right[source_of] > 0).tolist()]
-    atomic_write(folder / "truth" / "members.json", orjson.dumps(members))
+    for name, target in lab_targets(lab).items():
+        members = [ids[number] for number in np.flatnonzero(target.right[source_of] > 0).tolist()]
+        atomic_write(folder / "truth" / f"{name}.json", orjson.dumps(members))
     return len(ids), int(n_symbols.sum())
 
 
-def _write_target(folder: Path, lab: BigramLab, n_documents: int, rng: np.random.Generator) -> None:
+def _write_target(path: Path, lab: BigramLab, n_documents: int, rng: np.random.Generator) -> None:
     vocabulary = np.array(words(lab.n_symbols), object)
     found = sample_documents(lab.target_chain, _lengths(n_documents, rng), rng)
     lines = [orjson.dumps({"text": " ".join(vocabulary[document])}) + b"\n" for document in found]
-    atomic_write(folder / "targets" / f"{TARGET}.jsonl", b"".join(lines))
+    atomic_write(path, b"".join(lines))
 
 
 def _truth(lab: BigramLab, size: str, seed: int) -> dict[str, Any]:
@@ -207,16 +214,14 @@ def _truth(lab: BigramLab, size: str, seed: int) -> dict[str, Any]:
         "size": size,
         "seed": seed,
         "n_symbols": lab.n_symbols,
-        "right": lab.right.tolist(),
-        "entropy_rate_nats": lab.loss(lab.right),
-        "regret_of_equal_shares_nats": lab.regret(equal),
-        "sources": [
-            {
-                "name": source.name,
-                "kind": source.kind,
-                "share": float(lab.right[k]),
-                "regret_alone": lab.regret(alone[k]),
+        "sources": [{"name": source.name, "kind": source.kind} for source in lab.sources],
+        "targets": {
+            name: {
+                "right": target.right.tolist(),
+                "entropy_rate_nats": target.loss(target.right),
+                "regret_of_equal_shares_nats": target.regret(equal),
+                "regret_of_each_alone_nats": [target.regret(shares) for shares in alone],
             }
-            for k, source in enumerate(lab.sources)
-        ],
+            for name, target in lab_targets(lab).items()
+        },
     }
