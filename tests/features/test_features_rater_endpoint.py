@@ -142,7 +142,7 @@ def test_nobody_at_the_address_is_named(server: RatingServer, tokenizer: Path, t
     rater = quick(server, tokenizer, tmp_path, max_retries=1)
     server.http.server_close()
     server.http.shutdown()
-    with pytest.raises(ResourceError, match="127.0.0.1"):
+    with pytest.raises(ResourceError, match=r"127\.0\.0\.1"):
         rater.rate(["text"])
 
 
