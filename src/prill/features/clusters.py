@@ -187,7 +187,7 @@ class Centroids(WholeFeature):
         return ("centroids.safetensors",)
 
     def build(self, given: Given, paths: Sequence[Path]) -> Mapping[str, Any]:
-        sample_NK = self.vectors.sample(given, n_documents=self.n_documents, use=self.use)
+        sample_NK = self.vectors.sample(given, n_documents=self.n_documents, use=self.use).vectors[:, 0]
         if len(sample_NK) == 0:
             raise DataError("expected at least one document with a vector in the pool, found none")
         tree = fit_tree(sample_NK, self.k, seed=derive_seed(given.seed, self.use))

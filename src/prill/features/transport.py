@@ -20,7 +20,7 @@ Legend: N candidates, M target documents, D documents, K dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -230,9 +230,9 @@ class Potential(WholeFeature):
     def build(self, given: Given, paths: Sequence[Path]) -> Mapping[str, Any]:
         from safetensors.numpy import save
 
-        sample_NK = self.vectors.sample(given, n_documents=self.n_candidates, use="transport")
-        stored_MWK, n_windows_M = self.target.read(given)
-        target_MK = stored_MWK[n_windows_M > 0, 0][: self.n_targets]
+        sample = self.vectors.sample(given, n_documents=self.n_candidates, use="transport")
+        sample_NK, stored_MK = sample.vectors[:, 0], self.target.read(given).vectors[:, 0]
+        target_MK = stored_MK[np.any(stored_MK != 0, axis=1)][: self.n_targets]
         self._check(len(sample_NK), len(target_MK))
         mean_K = sample_NK.mean(axis=0, dtype=np.float64) * self.is_centred
         candidates_NK, target_MK = self.prepared(sample_NK, mean_K), self.prepared(target_MK, mean_K)
@@ -261,15 +261,20 @@ class Potential(WholeFeature):
         """Vectors as they are compared."""
         return unit_length((vectors_DK - mean_K).astype(np.float32)) if self.is_centred else vectors_DK
 
-    def gradient(self, given: Given, vectors_DK: NDArray[np.float32]) -> NDArray[np.float64]:
-        """g of documents of the pool, NaN for vectors of zeros; more negative is wanted more."""
+    def gradients(self, given: Given) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
+        """g of vectors as the pool has them, NaN for vectors of zeros; more negative is wanted more."""
         from safetensors.numpy import load_file
 
         stored = load_file(given.file(self))
-        prepared_DK = np.ascontiguousarray(self.prepared(vectors_DK, stored["centre"]))
-        g_D = Transport.of(stored).gradient(prepared_DK)
-        g_D[~np.any(vectors_DK != 0, axis=1)] = np.nan
-        return g_D
+        solved = Transport.of(stored)
+
+        def gradient(vectors_DK: NDArray[np.float32]) -> NDArray[np.float64]:
+            prepared_DK = np.ascontiguousarray(self.prepared(vectors_DK, stored["centre"]))
+            g_D = solved.gradient(prepared_DK)
+            g_D[~np.any(vectors_DK != 0, axis=1)] = np.nan
+            return g_D
+
+        return gradient
 
     def _check(self, n: int, m: int) -> None:
         name = self.target.targets[0]

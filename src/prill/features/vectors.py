@@ -27,10 +27,11 @@ from prill.features.embedding_models import MAX_TOKENS
 from prill.features.embeddings import EMBEDDING_VERSION, Embedder, Embedding, Pooling
 from prill.features.feature import Given, ShardFeature, WholeFeature
 from prill.features.keyed import derive_seed
+from prill.features.text_hash import hash_documents
 from prill.features.windows import BYTES_PER_TOKEN, WINDOW_NAMES, Window, window_span
 from prill.run.atomic import atomic_path, atomic_write
 
-__all__ = ["TargetVectors", "VectorRows", "Vectors", "unit_length"]
+__all__ = ["TargetVectors", "VectorRows", "VectorSample", "Vectors", "unit_length"]
 
 _NAMES = ("vector", "vector_middle", "vector_bottom")
 _ROWS_AT_ONCE = 16_384
@@ -49,6 +50,21 @@ class VectorRows:
     first_row: int
     vectors: NDArray[np.float32]
     n_windows: NDArray[np.int8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorSample:
+    """Vectors of N sampled documents.
+
+    Attributes:
+        vectors: float32, shape (N, W, K).
+        n_windows: int8, shape (N,).
+        key: lower half of the text's hash, uint64, shape (N,).
+    """
+
+    vectors: NDArray[np.float32]
+    n_windows: NDArray[np.int8]
+    key: NDArray[np.uint64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,27 +247,30 @@ class Vectors(ShardFeature):
         parts = [rows.vectors[:, 0] for rows in self.stored(given, shard)]
         return np.concatenate(parts) if parts else np.zeros((0, self.n_dimensions), np.float32)
 
-    def sample(self, given: Given, *, n_documents: int, use: str) -> NDArray[np.float32]:
-        """First-window vectors of about so many eligible documents, by keyed draws, in the order of keys.
+    def sample(self, given: Given, *, n_documents: int, use: str) -> VectorSample:
+        """Vectors of about so many eligible documents, by keyed draws, in the order of keys.
 
         The same whatever the shards: documents with equal keys have equal vectors. Documents without a vector
-        are left out.
-
-        Returns:
-            float32, shape (D, K), D may be 0.
+        are left out, so there may be none.
         """
         seed = derive_seed(given.seed, f"{use}.sample")
         share = given.pool.share_of(n_documents=n_documents)
-        parts, keys = [np.zeros((0, self.n_dimensions), np.float32)], [np.zeros(0, np.uint64)]
+        parts = [np.zeros((0, self.n_windows, self.n_dimensions), np.float32)]
+        numbers, keys = [np.zeros(0, np.int8)], [np.zeros(0, np.uint64)]
         for shard in range(given.pool.n_shards):
             chosen = given.pool.is_sampled(shard, share=share, seed=seed)
             shard_keys = given.pool.keys(shard)
             for rows in self.stored(given, shard):
                 span = slice(rows.first_row, rows.first_row + len(rows.vectors))
                 wanted = chosen[span] & np.any(rows.vectors[:, 0] != 0, axis=1)
-                parts.append(rows.vectors[wanted, 0])
+                parts.append(rows.vectors[wanted])
+                numbers.append(rows.n_windows[wanted])
                 keys.append(shard_keys[span][wanted])
-        return np.concatenate(parts)[np.argsort(np.concatenate(keys), kind="stable")]
+        key = np.concatenate(keys)
+        order = np.argsort(key, kind="stable")
+        return VectorSample(
+            vectors=np.concatenate(parts)[order], n_windows=np.concatenate(numbers)[order], key=key[order]
+        )
 
     def _stored(self, path: Path) -> Iterator[VectorRows]:
         first_row = 0
@@ -303,15 +322,16 @@ class TargetVectors(WholeFeature):
 
         text = given.targets[self.targets[0]]
         vectors_DWK, n_windows_D = self.of_pool.embed(text)
-        atomic_write(paths[0], save({"n_windows": n_windows_D, "vectors": vectors_DWK}))
+        _, key_D = hash_documents(text)
+        atomic_write(paths[0], save({"key": key_D, "n_windows": n_windows_D, "vectors": vectors_DWK}))
         return {"documents": len(text), "without_text": int((n_windows_D == 0).sum())}
 
-    def read(self, given: Given) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-        """Vectors, float32, shape (D, W, K), and how many windows each document has."""
+    def read(self, given: Given) -> VectorSample:
+        """Vectors of all fit texts, in their order; zeros for those without a word."""
         from safetensors.numpy import load_file
 
         stored = load_file(given.file(self))
-        return stored["vectors"], stored["n_windows"]
+        return VectorSample(vectors=stored["vectors"], n_windows=stored["n_windows"], key=stored["key"])
 
 
 def unit_length(vectors_DK: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -189,8 +189,7 @@ class CRISP(Method):
 
         of_target: TargetVectors = given.named[f"target:{name}"]  # type: ignore[assignment]
         centroids: Centroids = given.named["centroids"]  # type: ignore[assignment]
-        vectors_NWK, _ = of_target.read(given)
-        leaf_N, _ = centroids.read(given).assign(np.ascontiguousarray(vectors_NWK[:, 0]))
+        leaf_N, _ = centroids.read(given).assign(of_target.read(given).vectors[:, 0])
         counts_N, _ = TokenCounter.of(given.pool.tokenizer.read_bytes()).count(text)
         has_words_N = leaf_N >= 0
         n = int(has_words_N.sum())

@@ -66,8 +66,8 @@ class GOTDSettings(EmbeddingSettings):
     title="gradients of optimal transport from the pool to the target",
     paper="2405.02774",
     feature="vectors",
-    cost="one embedding pass, shared by all targets; a target costs a transport on a sample (seconds) and one "
-    "product with its documents' vectors for each document of the pool",
+    cost="one embedding pass, shared by all targets; a target costs a transport on a sample (seconds) and "
+    "one product with its documents' vectors for each document of the pool",
     assumes="the model was trained on something like the pool and is tuned briefly on the choice: the method "
     "says what more of a document would do, at first order, and picks much of the same region",
     formula="""score(x) = -g(x), g(x) = (f(x) - mean f) n / (n - 1)
@@ -119,12 +119,15 @@ class GOTD(Method):
     def score(self, state: State, given: Given, shard: int) -> Scores:
         """-g, in units of the cost; NaN without words, float64, shape (D,)."""
         vectors: Vectors = given.named["vectors"]  # type: ignore[assignment]
-        parts: dict[str, list[Any]] = {name: [] for name in given.targets}
         sign = 1.0 if self.settings.avoid else -1.0
+        judges = {}
+        for name in given.targets:
+            potential: Potential = given.named[f"transport:{name}"]  # type: ignore[assignment]
+            judges[name] = potential.gradients(given)
+        parts: dict[str, list[Any]] = {name: [] for name in judges}
         for rows in vectors.stored(given, shard):
-            for name, found in parts.items():
-                potential: Potential = given.named[f"transport:{name}"]  # type: ignore[assignment]
-                found.append(sign * potential.gradient(given, rows.vectors[:, 0]))
+            for name, gradients in judges.items():
+                parts[name].append(sign * gradients(rows.vectors[:, 0]))
         return {name: np.concatenate(found) for name, found in parts.items()}
 
     def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
