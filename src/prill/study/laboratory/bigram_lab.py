@@ -11,7 +11,7 @@ Source: none, derived here. Axes: V symbols, S sources.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from prill.errors import RecipeError
 from prill.study.laboratory.chains import corrupted_pairs, pairs_of, sample_documents
 
-__all__ = ["BigramLab", "Kind", "LabSource", "card_lab", "scaled_lab"]
+__all__ = ["BigramLab", "Kind", "LabSource", "card_lab", "lab_targets", "scaled_lab"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -137,9 +137,7 @@ def card_lab() -> BigramLab:
     return BigramLab(sources=sources, right=np.array([0.6, 0.4, 0.0]))
 
 
-def scaled_lab(
-    seed: int, *, n_symbols: int = 64, n_families: int = 4, n_members: int = 3
-) -> BigramLab:
+def scaled_lab(seed: int, *, n_symbols: int = 64, n_families: int = 4, n_members: int = 3) -> BigramLab:
     """Families of chains, a target that is a mixture of four of them, and three decoys.
 
     Rows are Dirichlet(0.1); a member's row is 0.7 its own and 0.3 its family's. The target takes 0.4 and 0.25
@@ -176,3 +174,14 @@ def scaled_lab(
         LabSource(name="corrupted", kind="corrupted", chain=plain.target_chain, corruption=CORRUPTION),
     ]
     return BigramLab(sources=tuple(sources), right=right)
+
+
+def lab_targets(lab: BigramLab) -> dict[str, BigramLab]:
+    """The targets of a scaled-up laboratory: its blend, and a single source that the blend leaves out.
+
+    A selector that ranks documents can find a single source; only one that keeps proportions finds a blend.
+    """
+    wrong = [number for number, source in enumerate(lab.sources) if source.kind == "wrong"]
+    single = np.zeros(len(lab.sources))
+    single[wrong[-1]] = 1.0
+    return {"blend": lab, "single": replace(lab, right=single)}

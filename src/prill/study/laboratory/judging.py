@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from prill.corpus.columns import read_columns
 from prill.errors import DataError
-from prill.study.laboratory.bigram_lab import BigramLab, scaled_lab
+from prill.study.laboratory.bigram_lab import BigramLab, lab_targets, scaled_lab
 from prill.study.laboratory.writing import LAB_VERSION
 
 __all__ = ["MOST_DECOYS", "NEAR", "Verdict", "judge_laboratory", "verdict_table"]
@@ -92,26 +92,29 @@ class Verdict:
         ]
         if not failures:
             return f"{self.arm} finds the right choice"
-        beats = f", though it beats random ({self.regret_nats:.3f} nats against {self.random_regret_nats:.3f})"
+        beats = (
+            f", though it beats random ({self.regret_nats:.3f} nats against {self.random_regret_nats:.3f})"
+        )
         return f"{self.arm} does not find it: {'; '.join(failures)}{beats if self.beats_random else ''}"
 
 
-def judge_laboratory(folder: Path, chosen: Mapping[str, Collection[str]]) -> list[Verdict]:
-    """A verdict on every arm's choice, in the order given.
+def judge_laboratory(
+    folder: Path, chosen: Mapping[str, Collection[str]], *, target: str = "blend"
+) -> list[Verdict]:
+    """A verdict on every arm's choice for one target, in the order given.
 
     Args:
         folder: of `write_laboratory`.
         chosen: ids of the documents that each arm chose.
+        target: `blend` or `single`.
     Raises:
-        DataError: the folder holds no laboratory of this version, an arm chose nothing, or an id that the
-            pool does not hold.
+        DataError: the folder holds no laboratory of this version or no such target, an arm chose nothing,
+            or an id that the pool does not hold.
     """
-    lab = _laboratory(folder)
+    lab = _laboratory(folder, target)
     documents = read_columns(folder / "truth" / "documents.parquet")
     place = {name: number for number, name in enumerate(documents["id"].to_pylist())}
-    source, n_words, original = (
-        documents[name].to_numpy() for name in ("source", "n_symbols", "original")
-    )
+    source, n_words, original = (documents[name].to_numpy() for name in ("source", "n_symbols", "original"))
     pool = _shares(lab, source, n_words)
     found = []
     for arm, ids in chosen.items():
@@ -158,7 +161,7 @@ def _shares(lab: BigramLab, source: NDArray[Any], n_words: NDArray[Any]) -> NDAr
     return np.asarray(sums / sums.sum())
 
 
-def _laboratory(folder: Path) -> BigramLab:
+def _laboratory(folder: Path, target: str) -> BigramLab:
     """The laboratory that was written, made again from its seed."""
     path = folder / "truth" / "truth.json"
     if not path.is_file():
@@ -168,8 +171,11 @@ def _laboratory(folder: Path) -> BigramLab:
         raise DataError(
             f"expected a laboratory of version {LAB_VERSION}, found {truth.get('version')}", where=str(path)
         )
-    lab = scaled_lab(truth["seed"], n_symbols=truth["n_symbols"])
-    if abs(lab.loss(lab.right) - truth["entropy_rate_nats"]) > 1e-9:
+    known = lab_targets(scaled_lab(truth["seed"], n_symbols=truth["n_symbols"]))
+    if target not in known:
+        raise DataError(f"expected a target of {', '.join(known)}, found {target!r}", where=str(path))
+    lab = known[target]
+    if abs(lab.loss(lab.right) - truth["targets"][target]["entropy_rate_nats"]) > 1e-9:
         raise DataError(
             f"expected the chains of seed {truth['seed']}, found others",
             where=str(path),

@@ -1,8 +1,8 @@
 """Laboratory A, means: the risk of a mixture in closed form, bias against noise.
 
-Source k gives points around mu_k with variance s2_k; the learner is the average of N points drawn with shares
-w; the target is a mean. Its risk is a convex quadratic on the simplex, and at finite N the best shares are not
-those that match the target. No training, nothing random.
+Source k gives points around mu_k with variance s2_k; the learner is the average of N points drawn with
+shares w; the target is a mean. Its risk is a convex quadratic on the simplex, and at finite N the best shares
+are not those that match the target. No training, nothing random.
 
 Source: none, derived here. Axes: S sources, d dimensions.
 """

@@ -44,14 +44,14 @@ class RegressionLab:
         fit = -(errors**2).sum(1) / (2 * self.noise)
         weights = np.exp(fit - fit.max(1, keepdims=True))
         weights /= weights.sum(1, keepdims=True)
-        return np.einsum("bm,md,bd->b", weights, pool, x[:, -1])
+        return np.asarray(np.einsum("bm,md,bd->b", weights, pool, x[:, -1]))
 
     def ridge(self, x: Floats, y: Floats) -> Floats:
         """The prediction of the last y for tasks of N(0, I), (B,)."""
         seen, answers = x[:, :-1], y[:, :-1]
         gram = seen.transpose(0, 2, 1) @ seen + self.noise * np.eye(self.n_dimensions)
         found = np.linalg.solve(gram, seen.transpose(0, 2, 1) @ answers[:, :, None])[:, :, 0]
-        return np.einsum("bd,bd->b", found, x[:, -1])
+        return np.asarray(np.einsum("bd,bd->b", found, x[:, -1]))
 
     def errors(self, n_tasks: int, n_sequences: int, rng: np.random.Generator) -> tuple[float, ...]:
         """Squared error a dimension at the last place: dMMSE and ridge on pool tasks, then on new ones.
@@ -102,7 +102,7 @@ class TaskGroups:
         gram = seen.transpose(0, 2, 1) @ seen + lab.noise / self.spread * np.eye(lab.n_dimensions)
         away = y[:, :-1, None] - seen @ self.means.T
         around = self.means.T + np.linalg.solve(gram, seen.transpose(0, 2, 1) @ away)
-        return np.einsum("bg,bdg,bd->b", weights, around, x[:, -1])
+        return np.asarray(np.einsum("bg,bdg,bd->b", weights, around, x[:, -1]))
 
     def regret(self, group: int, n_sequences: int, rng: np.random.Generator) -> float:
         """Nats a sequence that sharing with the other groups costs one of them; at most ln(1 / share)."""
