@@ -1,4 +1,4 @@
-"""Published fastText models: applied as the library applies them, folded, and refused where they are broken."""
+"""Published fastText models: applied as the library does, folded, and refused where they are broken."""
 
 import importlib.util
 import struct
@@ -185,7 +185,7 @@ def test_a_header_that_lies_is_refused_by_name(
     tmp_path: Path, changed: dict[str, Any], expected: str
 ) -> None:
     written(tmp_path, **changed)
-    with pytest.raises(DataError, match="m.bin") as caught:
+    with pytest.raises(DataError, match=r"m\.bin") as caught:
         read_fasttext(tmp_path / "m.bin")
     assert expected in str(caught.value)
 
@@ -215,7 +215,7 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("broken", [b"", b"no model", b"\x10\0\0\0\0\0\0\0{}"])
 def test_a_stored_model_that_is_none_is_refused(tmp_path: Path, broken: bytes) -> None:
     (tmp_path / "m.safetensors").write_bytes(broken)
-    with pytest.raises(DataError, match="m.safetensors"):
+    with pytest.raises(DataError, match=r"m\.safetensors"):
         LinearModel.load(tmp_path / "m.safetensors")
     with pytest.raises(DataError):
         LinearModel.load(tmp_path / "absent.safetensors")

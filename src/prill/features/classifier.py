@@ -129,6 +129,8 @@ def train_linear_counted(
     joined = one_line(text)
     order = _order(joined, labels_D, repeats, seed)
     prints, words_D = _vocabulary(joined, min_count)
+    if len(prints) == 0 and n_buckets == 0:
+        raise DataError(f"expected words that occur at least {min_count} times, found none")
     n_words = int(words_D[order].sum())
     from prill.features._linear_training_kernel import start_rows
 

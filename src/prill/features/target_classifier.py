@@ -66,7 +66,7 @@ class TargetClassifier(WholeFeature):
     min_positives: int = 10
     dim: int = 16
     epochs: int = 5
-    lr: float = 0.5
+    lr: float = 0.1
     word_ngrams: int = 2
     n_buckets: int = 2_000_000
     min_count: int = 1

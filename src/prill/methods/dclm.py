@@ -54,9 +54,7 @@ class DCLMSettings(BaseModel):
     min_positives: int = Field(10, ge=1, description="Documents with words below which nothing is fitted.")
     dim: int = Field(16, ge=16, le=1024, multiple_of=16, description="Length of the vectors; published: 100.")
     epochs: int = Field(5, ge=1, le=1000, description="Passes over the examples.")
-    lr: float = Field(
-        0.5, gt=0, le=10, description="First learning rate; published: 0.1, for twenty times the examples."
-    )
+    lr: float = Field(0.1, gt=0, le=10, description="Learning rate at the start; falls linearly to 0.")
     word_ngrams: int = Field(2, ge=1, le=8, description="Longest n-gram, words.")
     n_buckets: int = Field(2_000_000, ge=1, le=1 << 26, description="Buckets that n-grams are hashed into.")
     min_count: int = Field(1, ge=1, description="Words that occur less often are not learnt.")
@@ -76,11 +74,11 @@ published threshold: P >= 0.018112, a score of -3.99, for the published model on
     differs="""Log odds instead of P: the same order, but not rounded to 1. The negatives are the pool's own
 documents, so two models are trained and each scores the half whose negatives it has not seen
 (n_folds: 1 restores one model). Positives are repeated until both classes come equally often, for
-targets are smaller than 200,000 documents; copies are told apart in the order. lr 0.5, as the
-examples are fewer (lr: 0.1). Vectors of 16 instead of 100 (dim: 96 or 112), which loses nothing for two
-labels. Features that training never met weigh 0; fastText leaves random vectors there. Any document
-is one line: all line breaks are spaces. Documents without a word get no score. `model` reports
-the softmax itself, which is 1e-5 below what fastText prints.""",
+targets are smaller than 200,000 documents; copies are told apart in the order. Vectors of 16 instead
+of 100 (dim: 96 or 112), which loses nothing for two labels. Features that training never met weigh
+0; fastText leaves random vectors there. Any document is one line: all line breaks are spaces.
+Documents without a word get no score. `model` reports the softmax itself, 1e-5 below what fastText
+prints.""",
 )
 class DCLM(Method):
     """A linear classifier's log odds."""
