@@ -20,7 +20,9 @@ from prill.lm.batches import BatchTable
 from prill.lm.data import Rows, TokenStream
 from prill.lm.distributed import World, joined
 from prill.lm.feed.feed import Feed
+from prill.lm.feed.pruning import SeTa
 from prill.lm.feed.stream import StreamFeed
+from prill.lm.feed.watched import WatchedFeed
 from prill.lm.fresh import Fresh
 from prill.lm.plan import Run, TrainSettings
 from prill.lm.schedules.span import Span
@@ -77,6 +79,15 @@ def feed(seed: int) -> StreamFeed:
     return StreamFeed(stream=stream, row_tokens=16, seed=seed)
 
 
+def within(seed: int) -> WatchedFeed:
+    """A feed that plans its epochs from the losses of all processes; epochs end within steps."""
+    planner = SeTa(prune=0.2, n_groups=4)
+    n_rows = N_STEPS * N_ROWS
+    return WatchedFeed(
+        stream=feed(seed).stream, row_tokens=16, seed=seed, planner=planner, n_rows=n_rows, passes=3.3
+    )
+
+
 def main(folder: Path, deadly_row: int = -1) -> None:
     torch.set_num_threads(1)
     settings = TrainSettings(
@@ -94,6 +105,7 @@ def main(folder: Path, deadly_row: int = -1) -> None:
             Run(label=f"arm/{seed}", seed=seed, feed=Deadly(feed(seed), deadly_row) if kills else feed(seed))
             for seed in (1, 2)
         ]
+        runs.append(Run(label="within/3", seed=3, feed=within(3)))
         results = train(
             runs,
             settings,

@@ -48,11 +48,14 @@ class Proof:
     n_trials: int
     n_tokens: int
     flops: float
+    within: frozenset[str] = frozenset()
+    """Arms whose trials read their rows again by design."""
 
     @property
     def n_epochs(self) -> float:
-        """Most passes that a trial made over its documents."""
-        return float(max(self.evals["n_epochs"].to_pylist(), default=0.0))
+        """Most passes that a trial made over its documents, where its method did not ask for them."""
+        columns = (self.evals[name].to_pylist() for name in ("arm", "n_epochs"))
+        return float(max((n for arm, n in zip(*columns, strict=True) if arm not in self.within), default=0.0))
 
 
 def arm_name(arm: str, target: str) -> str:
@@ -312,6 +315,7 @@ def _trials(
         n_trials=len(streams),
         n_tokens=sum(plan.n_tokens for plan in plans),
         flops=float(sum(plan.flops for plan in plans)),
+        within=frozenset(arm for arm, found in within.items() if found.draws is None),
     )
 
 
