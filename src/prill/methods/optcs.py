@@ -1,0 +1,403 @@
+"""OptCS: which documents may be called good with few mistakes, under the best of several methods' scores.
+
+Labelled documents calibrate: a document's p-value is the share of them that are not good and score as high.
+For each document of a test block drawn from the pool, the method that would allow the most selections is
+chosen in a way that keeps the false discovery rate (FDR) at q although the same labels choose and calibrate.
+The method chosen most often then scores the whole pool, so that 0 is where the p-values stop being small
+enough.
+
+With `labels`, a random sample of pool documents labelled by a person or a rater, the guarantee holds for
+documents as that rater would label them. Without, random documents of the pool stand for "not good". That is
+an assumption, and a wrong one where the pool holds good documents: then p-values are too large, the guarantee
+holds, and nothing can be found, since the pool is compared with itself. So what the pool must hold of good
+documents is taken off again, in proportion to the scores of the target's own documents; that needs the share
+of good documents, and is no guarantee any more.
+
+Source: Bai and Jin 2024, arXiv:2411.17983; Jin and Candes 2023, arXiv:2210.01408; taking off known positives:
+Elkan and Noto 2008, learning classifiers from only positive and unlabelled data.
+Legend: D documents, n labelled, m test documents, K members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from prill.errors import DataError
+from prill.features.keyed import derive_seed, keyed_uniform
+from prill.methods.combine import Member
+from prill.methods.registry import Method, Scores, State, get_method, method
+from prill.methods.scored import scored
+
+if TYPE_CHECKING:
+    from prill.corpus.columns import ColumnInfo
+    from prill.features.feature import Feature, Given
+    from prill.stats.conformal import Discoveries
+
+__all__ = ["OptCS", "OptCSSettings", "null_steps"]
+
+_Floats = NDArray[np.float64]
+_LEAST_NULLS = 30
+_FACTS = ("n", "n_nulls", "n_test", "n_selected", "fdr", "p_value", "prevalence", "n_unmatched", "chosen")
+
+
+class OptCSSettings(BaseModel):
+    """Settings of OptCS."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    of: tuple[Member, ...] = Field(
+        default_factory=lambda: (Member(method="dsir"), Member(method="dclm")),
+        min_length=1,
+        max_length=32,
+        description="Methods whose scores are candidates; weights mean nothing here.",
+    )
+    q: float = Field(
+        0.1, gt=0, lt=1, description="False discovery rate that is allowed; 0.2 for a shortlist."
+    )
+    labels: str | None = Field(
+        None,
+        description="JSONL of `text`, `label` and perhaps `target`: a random sample of the pool's documents, "
+        "labelled; null calibrates with the targets' texts and random documents of the pool.",
+    )
+    good_above: float = Field(
+        0.5, allow_inf_nan=False, description="Labels above this are good; fix it before looking."
+    )
+    n_calibration: int = Field(
+        2_000, ge=30, description="Documents of the pool that calibrate when there are no labels."
+    )
+    n_test: int = Field(2_000, ge=10, description="Documents of the pool that the choice is tested on.")
+    prevalence: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Share of good documents in the pool, when there are no labels; null takes the largest "
+        "that the scores allow, 0 takes every document of the pool for not good.",
+    )
+    pruning: Literal["none", "homogeneous", "heterogeneous"] = Field(
+        "none",
+        description="Divide the e-values by one random draw, or by one for each document: more is found, "
+        "but it depends on the recipe's seed.",
+    )
+    e_share: float = Field(
+        1.0, gt=0, le=1, description="Level within the e-values as a share of q; the authors' code has 0.9."
+    )
+
+
+@method(
+    name="optcs",
+    title="a threshold with a false-discovery guarantee on the best of several scores",
+    paper="2411.17983",
+    feature="the scores of its members; with no labels, also of the targets' own texts",
+    cost="what its members cost; sorting of the labelled and the test documents",
+    assumes="labels are a random sample of the pool; without labels: the target's documents score like the "
+    "good documents of the pool, and the share of good documents is known",
+    formula="""score(x) = ln(p* / p(x)) + rank(x) / (n + 1);  p(x) = (1 + N(x)) / (n + 1)
+N(x) = labelled documents that are not good and score at least as high as x under the chosen method
+without labels: N(x) = pool documents that score as high - prevalence n (share of target texts that do)
+p* = largest p-value selected at FDR q in the test block: score >= 0 is the selection at q
+OptCS: R_jk = size of BH at q if test document j were labelled, method k; k(j) = argmax_k R_jk
+       e_j = m / (q R_j) if p_j <= q R_j / m, else 0; selected: BH at q on 1 / e_j
+use `policy: {kind: threshold, threshold: 0}` to stop at q; the default fills the budget, best first""",
+    differs="""Nulls that tie with a document count against it: the authors' strict comparison lets constant
+scores pass. Ties between methods go to the first. The pool is scored by the method chosen most often: the
+guarantee is for the test block, the pool follows its threshold. Members are fitted on the same target
+texts that they are corrected by, without labels. No leave-one-out variant; weighted p-values are in
+prill.stats.conformal. The FDR is an average: one realised set can be worse.""",
+)
+class OptCS(Method):
+    """Conformal selection with a choice of the score."""
+
+    default_policy: ClassVar[dict[str, Any]] = {"kind": "top_k", "on_non_finite": "exclude"}
+    operations_per_byte: ClassVar[float] = 0.1
+    Settings: ClassVar[type[BaseModel]] = OptCSSettings
+
+    def needs(self, targets: Sequence[str], base: Path) -> Mapping[str, Feature]:
+        """The scores of every member, and labels or the members' scores of the targets' texts.
+
+        Raises:
+            RecipeError: there is no such file of labels.
+        """
+        from prill.features.applied import AppliedToTargets
+        from prill.features.labels import Labels
+
+        members = [scored(member.method, member.settings, targets, base) for member in self.settings.of]
+        found: dict[str, Feature] = {_name(i): member for i, member in enumerate(members)}
+        if self.settings.labels is not None:
+            return {**found, "labels": Labels.of(base / self.settings.labels)}
+        applied = [AppliedToTargets(feature=member, targets=tuple(targets)) for member in members]
+        return {**found, **{f"targets of {_name(i)}": feature for i, feature in enumerate(applied)}}
+
+    def fit(self, given: Given) -> State:
+        """For each target: the chosen member, its nulls, the threshold, and how it went.
+
+        Raises:
+            DataError: there are too few labels, or too few of documents that are not good; with the numbers
+                that would do.
+        """
+        from prill.stats.token_ranks import token_ranks
+
+        state: State = {}
+        facts, votes = [], []
+        for index, target in enumerate(given.targets):
+            block = self._block(given, target, index)
+            found = _Choice.of(block, self.settings, seed=derive_seed(given.seed, "optcs.pruning"))
+            state |= {f"{target}.scores": found.scores, f"{target}.n_nulls": found.n_nulls}
+            facts.append([float(found.facts[name]) for name in _FACTS])
+            votes.append(found.votes)
+        state |= {"facts": np.array(facts), "votes": np.array(votes)}
+        chosen = [_name(int(row[_FACTS.index("chosen")])) for row in facts]
+
+        def columns(shard: int) -> tuple[_Floats, NDArray[np.int64]]:
+            rows = [_column(given, name, t, shard) for name, t in zip(chosen, given.targets, strict=True)]
+            is_eligible = given.pool.is_eligible(shard)
+            return np.stack(rows), np.where(is_eligible, given.pool.n_tokens(shard), 0)
+
+        ranks = token_ranks(columns, given.pool.n_shards, len(chosen))
+        for target, of_target in zip(given.targets, ranks, strict=True):
+            state |= of_target.to_arrays(target)
+        return state
+
+    def account(self, state: State) -> Mapping[str, Any]:
+        """What was found for each target, in order: the numbers that a threshold must come with."""
+        facts = {name: state["facts"][:, i].tolist() for i, name in enumerate(_FACTS)}
+        whole = {name: [int(n) for n in values] for name, values in facts.items() if name[0] == "n"}
+        members = [member.method for member in self.settings.of]
+        promise = "FDR <= q for the labels' rater, on average" if self.settings.labels else "none: estimated"
+        return {
+            "q": self.settings.q,
+            "guarantee": promise,
+            "threshold": 0.0,
+            **whole,
+            "fdr_estimate": facts["fdr"],
+            "p_value_at_threshold": facts["p_value"],
+            "prevalence": facts["prevalence"],
+            "chosen": [members[int(i)] for i in facts["chosen"]],
+            "chosen_for_documents": [
+                {f"{i}: {name}": int(n) for i, (name, n) in enumerate(zip(members, row, strict=True))}
+                for row in state["votes"]
+            ],
+            "pruning": self.settings.pruning,
+        }
+
+    def score(self, state: State, given: Given, shard: int) -> Scores:
+        """ln(p* / p) and the rank, float64, shape (D,) for each target; NaN where the member has no score."""
+        from prill.stats.token_ranks import Ranks
+
+        found = {}
+        for row, target in zip(state["facts"], given.targets, strict=True):
+            facts = dict(zip(_FACTS, row.tolist(), strict=True))
+            raw = _column(given, _name(int(facts["chosen"])), target, shard)
+            raw = np.where(np.isfinite(raw), raw, np.nan)
+            p = (1 + _n_nulls(state[f"{target}.scores"], state[f"{target}.n_nulls"], raw)) / (facts["n"] + 1)
+            rank = Ranks.from_arrays(target, state).of(raw)
+            found[target] = np.log(facts["p_value"] / p) + rank / (facts["n"] + 1)
+        return found
+
+    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
+        from prill.corpus.columns import ColumnInfo
+
+        kinds = [(member, get_method(member.method)) for member in self.settings.of]
+        infos = [c for m, cls in kinds for c in cls(cls.Settings.model_validate(m.settings)).columns(targets)]
+        spans = "; ".join(dict.fromkeys(info.span for info in infos))
+        summary = f"log p-value below the threshold at FDR {self.settings.q:g}, which is 0"
+        return [
+            ColumnInfo(name=name, unit="nats", direction=1, span=spans, version=self.version, summary=summary)
+            for name in targets
+        ]
+
+    def _block(self, given: Given, target: str, index: int) -> _Block:
+        """The labelled and the test documents of one target, as far as all members can judge them."""
+        from prill.features.labels import Labels
+
+        labelled = None
+        if self.settings.labels is not None:
+            labelled = Labels.read(given.file("labels"), target)
+        rows = self._drawn(given, target, labelled)
+        if labelled is not None:
+            good = labelled[1][np.searchsorted(labelled[0], rows["key"])] > self.settings.good_above
+            n_unmatched = len(labelled[0]) - len(rows["key"])
+            self._require_labels(good, n_unmatched, target)
+            return _Block(rows=rows, is_good=good, n_unmatched=n_unmatched, own=None)
+        own = np.stack([self._own_scores(given, i, target, index) for i in range(len(self.settings.of))])
+        own = own[:, np.isfinite(own).all(axis=0)]
+        n = rows["labelled"].shape[1]
+        if min(n, rows["test"].shape[1], own.shape[1]) < 10:
+            raise DataError(
+                f"expected at least 10 documents to calibrate, 10 to test and 10 of the target, "
+                f"found {n}, {rows['test'].shape[1]} and {own.shape[1]}",
+                where=f"optcs, target {target!r}",
+                hint="give more documents, or members that can judge them",
+            )
+        return _Block(rows=rows, is_good=np.zeros(n, bool), n_unmatched=0, own=own)
+
+    def _own_scores(self, given: Given, member: int, target: str, index: int) -> _Floats:
+        from prill.corpus.columns import read_columns
+
+        part = given.files(f"targets of {_name(member)}")[index]
+        return np.asarray(read_columns(part, [target])[target].to_numpy(), np.float64)
+
+    def _drawn(self, given: Given, target: str, labelled: tuple[Any, Any] | None) -> dict[str, Any]:
+        """Scores of labelled and of test documents, (K, n) and (K, m), and keys of the labelled ones."""
+        names, settings = [_name(i) for i in range(len(self.settings.of))], self.settings
+        seed = derive_seed(given.seed, "optcs.block")
+        wanted = settings.n_test + (settings.n_calibration if labelled is None else 0)
+        share = given.pool.share_of(n_documents=wanted)
+        first = share * (settings.n_calibration / wanted) if labelled is None else 0.0
+        parts: dict[str, list[Any]] = {"labelled": [], "test": [], "key": []}
+        for shard in range(given.pool.n_shards):
+            key = given.pool.keys(shard)
+            scores_KD = np.stack([_column(given, name, target, shard) for name in names])
+            judged = given.pool.is_eligible(shard) & np.isfinite(scores_KD).all(axis=0)
+            draw = keyed_uniform(seed, key)
+            is_labelled = draw < first if labelled is None else np.isin(key, labelled[0])
+            parts["labelled"].append(scores_KD[:, judged & is_labelled])
+            parts["key"].append(key[judged & is_labelled])
+            parts["test"].append(scores_KD[:, judged & ~is_labelled & (draw < share)])
+        found = {name: np.concatenate(rows, axis=-1) for name, rows in parts.items()}
+        if labelled is not None:  # of exact copies in the pool one counts
+            found["key"], one = np.unique(found["key"], return_index=True)
+            found["labelled"] = found["labelled"][:, one]
+        return found
+
+    def _require_labels(self, is_good: NDArray[np.bool_], n_unmatched: int, target: str) -> None:
+        n, n_null, least = len(is_good), int((~is_good).sum()), int(np.ceil(10 / self.settings.q))
+        if n < least or n_null < _LEAST_NULLS or n_null == n:
+            raise DataError(
+                f"expected at least {least} labelled documents of the pool, {_LEAST_NULLS} of them at most "
+                f"{self.settings.good_above:g} and some above, found {n}, {n_null} and {n - n_null}",
+                where=f"optcs, target {target!r}",
+                hint=f"label more; {n_unmatched} labels belong to no document that may be chosen and judged",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Block:
+    """What is calibrated and tested on; `own` are scores of the target's texts, (K, T), without labels."""
+
+    rows: dict[str, Any]
+    is_good: NDArray[np.bool_]
+    n_unmatched: int
+    own: _Floats | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Choice:
+    """The chosen member as steps of nulls, and what happened."""
+
+    scores: _Floats
+    n_nulls: _Floats
+    votes: NDArray[np.int64]
+    facts: dict[str, float]
+
+    @staticmethod
+    def of(block: _Block, settings: OptCSSettings, *, seed: int) -> _Choice:
+        from prill.stats.conformal import chosen_by_counts
+
+        calibration, test = block.rows["labelled"], block.rows["test"]
+        n, m = calibration.shape[1], test.shape[1]
+        prevalence = _prevalence(block, settings)
+        steps = [
+            null_steps(row[~block.is_good], None if block.own is None else block.own[k], prevalence)
+            for k, row in enumerate(calibration)
+        ]
+        nulls = np.stack([_n_nulls(*step, row) for step, row in zip(steps, test, strict=True)])
+        found = chosen_by_counts(
+            nulls, test, n=n, q=settings.q, pruning=settings.pruning, seed=seed, e_share=settings.e_share
+        )
+        chosen = _most_often(found, block)
+        p = (1 + nulls[chosen]) / (n + 1)
+        is_in = found.selected & (found.score == chosen)
+        limit = float(p[is_in].max()) if is_in.any() else 0.5 / (n + 1)
+        facts = {
+            "n": n,
+            "n_nulls": int((~block.is_good).sum()),
+            "n_test": m,
+            "n_selected": int(found.selected.sum()),
+            "fdr": min(1.0, m * limit / max(1, int((p <= limit).sum()))) if is_in.any() else 0.0,
+            "p_value": limit,
+            "prevalence": prevalence,
+            "n_unmatched": block.n_unmatched,
+            "chosen": chosen,
+        }
+        votes = np.bincount(found.score, minlength=len(steps)).astype(np.int64)
+        return _Choice(scores=steps[chosen][0], n_nulls=steps[chosen][1], votes=votes, facts=facts)
+
+
+def null_steps(pool_n: _Floats, own_T: _Floats | None, prevalence: float) -> tuple[_Floats, _Floats]:
+    """How many documents that are not good score at least as high, at each score where that changes.
+
+    Without labels it is the pool's documents less those that must be good: `prevalence` of them, which
+    score like the target's. The difference is made to fall with the score and rounded up, both of which
+    make p-values larger.
+
+    Args:
+        pool_n: scores of labelled documents that are not good, or of random documents of the pool.
+        own_T: scores of the target's own documents; None takes nothing off.
+        prevalence: share of good documents among `pool_n`.
+    Returns:
+        Scores, rising, and the number at each; above the last score the number is 0.
+    """
+    pool = np.sort(pool_n)
+    own = np.sort(own_T) if own_T is not None and prevalence > 0 else np.empty(0)
+    scores = np.unique(np.concatenate([pool, own]))
+    above = (len(pool) - np.searchsorted(pool, scores, side="left")).astype(np.float64)
+    if len(own):
+        above = above - prevalence * len(pool) * (1 - np.searchsorted(own, scores, side="left") / len(own))
+    falling = np.maximum.accumulate(np.maximum(above, 0.0)[::-1])[::-1]
+    return scores, np.ceil(falling - 1e-9)
+
+
+def _n_nulls(scores: _Floats, n_nulls: _Floats, at_D: _Floats) -> _Floats:
+    """The number of the first step at or above each score; NaN for NaN. Shape (D,)."""
+    found = np.append(n_nulls, 0.0)[np.searchsorted(scores, at_D, side="left")]
+    return np.where(np.isnan(at_D), np.nan, found)
+
+
+def _prevalence(block: _Block, settings: OptCSSettings) -> float:
+    """The share of good documents in the pool: as labelled, as said, or the largest that scores allow.
+
+    A share pi of the pool scores like the target, so for every score and member the pool's share above it
+    is at least pi times the target's. Only scores that half of the target reaches are looked at: members
+    are fitted on these texts, and score the best of them too high.
+    """
+    if block.own is None:
+        return float(block.is_good.mean())
+    if settings.prevalence is not None:
+        return settings.prevalence
+    found = 0.999
+    for pool, own in zip(block.rows["labelled"], np.sort(block.own, axis=1), strict=True):
+        at = own[: max(1, len(own) // 2)]
+        reached = 1 - np.arange(len(at)) / len(own)
+        above = 1 - np.searchsorted(np.sort(pool), at, side="left") / len(pool)
+        found = min(found, float((above / reached).min()))
+    return found
+
+
+def _most_often(found: Discoveries, block: _Block) -> int:
+    """The member chosen for most of the selected documents; when nothing is selected, the one that tells the
+    good from the others best (only the order rests on it)."""
+    pool = block.rows["labelled"]
+    if found.selected.any():
+        return int(np.argmax(np.bincount(found.score[found.selected], minlength=len(pool))))
+    good = pool[:, block.is_good] if block.own is None else block.own
+    nulls = np.sort(pool[:, ~block.is_good], axis=1)
+    below = [
+        np.searchsorted(row, x, side="left").mean() + np.searchsorted(row, x, side="right").mean()
+        for row, x in zip(nulls, good, strict=True)
+    ]
+    return int(np.argmax(below))
+
+
+def _name(index: int) -> str:
+    return f"member {index}"
+
+
+def _column(given: Given, name: str, target: str, shard: int) -> _Floats:
+    return np.asarray(given.columns(name, shard, [target])[target].to_numpy(), np.float64)
