@@ -132,13 +132,9 @@ def test_the_loop_stops_at_what_is_wanted_and_never_takes_more_than_there_is() -
     common = {"tau": 0.0, "alpha": 0.1, "radius": 0.0, "most_iterations": 99}
     some = run_bandit(np.full(6, 2), means, apart(6), n_arms=2, wanted_blocks=5, **common)
     assert some.blocks.sum() == 6  # two an iteration: the first number from 5 on
-    every = run_bandit(
-        np.full(6, 2), means, apart(6), n_arms=4, wanted_blocks=99, most_iterations=99, **common
-    )
+    every = run_bandit(np.full(6, 2), means, apart(6), n_arms=4, wanted_blocks=99, **common)
     assert every.blocks.tolist() == [2] * 6
-    none = run_bandit(
-        np.zeros(3, np.int64), means, apart(3), n_arms=2, wanted_blocks=5, most_iterations=9, **common
-    )
+    none = run_bandit(np.zeros(3, np.int64), means, apart(3), n_arms=2, wanted_blocks=5, **common)
     assert none.n_iterations == 0
 
 

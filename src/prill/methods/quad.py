@@ -106,9 +106,9 @@ score(x) = [x in an accepted block] + (rank of its cluster's mean reward + u(x))
     differs="""Sign: influence is how far the target's loss falls, as the code's dot product; the paper's
 formula has a minus. Exact inner products over all linear layers of the blocks, attention included (the
 release leaves wqkv and wo out), instead of a projection to 8192 (projection gives one); embedding and head
-are not among them. tau, alpha and radius come from a pilot sample: their published values belong to one model's scale.
-Clusters, arms and blocks are scaled to small pools. Chunks of the proxy's context instead of 1,024 tokens;
-short documents are kept. Blocks are taken in keyed order, not file order. Hashed words instead of bge.""",
+are not among them. tau, alpha and radius come from a pilot sample: the published values belong to one model's
+scale. Clusters, arms and blocks are scaled to small pools. Chunks of the proxy's context instead of 1,024
+tokens; short documents are kept. Blocks are taken in keyed order, not file order. Hashed words, not bge.""",
 )
 class Quad(Method):
     """Cluster influence by UCB."""
