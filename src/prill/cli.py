@@ -167,8 +167,9 @@ def lab(
         n_workers=workers,
         is_quiet=quiet,
     )
-    typer.echo(verdict_table(found))
-    typer.echo("\n" + "\n".join(verdict.sentence for verdict in found))
+    for target, verdicts in found.items():
+        typer.echo(f"target {target}\n\n{verdict_table(verdicts)}\n")
+        typer.echo("\n".join(verdict.sentence for verdict in verdicts) + "\n")
 
 
 @app.command()

@@ -104,7 +104,7 @@ def test_members_are_the_documents_of_right_sources(lab: Laboratory, truth: dict
         assert members == truth["id"][is_right].tolist()
         assert target["regret_of_equal_shares_nats"] > 0.2
         lines = (lab.folder / "targets" / f"{name}.jsonl").read_bytes().splitlines()
-        assert len(lines) == 60
+        assert len(lines) == 120
         assert set(orjson.loads(lines[0])) == {"text"}
 
 

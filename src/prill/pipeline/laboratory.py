@@ -12,8 +12,9 @@ from prill.methods.registry import get_method, list_methods
 from prill.pipeline.run import run_recipe
 from prill.recipe.model import CONTROL
 from prill.run.fingerprint import safe_name
+from prill.study.laboratory.bigram_lab import TARGETS
 from prill.study.laboratory.judging import Verdict, judge_laboratory
-from prill.study.laboratory.writing import TARGET, write_laboratory
+from prill.study.laboratory.writing import write_laboratory
 
 __all__ = ["run_laboratory"]
 
@@ -27,7 +28,7 @@ def run_laboratory(
     has_trials: bool,
     n_workers: int | None,
     is_quiet: bool,
-) -> list[Verdict]:
+) -> dict[str, list[Verdict]]:
     """Write the laboratory of chains into `folder`, let the methods choose, and judge each choice exactly.
 
     Args:
@@ -38,6 +39,8 @@ def run_laboratory(
         has_trials: also train proxies and write a report of them; verdicts need none.
         n_workers: at a time; None takes one a core.
         is_quiet: without progress display.
+    Returns:
+        The verdicts on the choices for each target.
     Raises:
         RecipeError: no method has such a name.
     """
@@ -47,8 +50,12 @@ def run_laboratory(
         get_method(name)
     lab = write_laboratory(folder, size=size, seed=seed, arms=names, has_trials=has_trials)
     run_recipe(lab.recipe, output=None, n_workers=n_workers, is_quiet=is_quiet, accept_changes=True)
-    dataset = folder / "run" / "dataset" / safe_name(TARGET)
-    return judge_laboratory(folder, {name: _ids(dataset / safe_name(name)) for name in names})
+    found = {}
+    for target in TARGETS:
+        dataset = folder / "run" / "dataset" / target
+        chosen = {name: _ids(dataset / safe_name(name)) for name in names}
+        found[target] = judge_laboratory(folder, chosen, target=target)
+    return found
 
 
 def _ids(folder: Path) -> set[str]:

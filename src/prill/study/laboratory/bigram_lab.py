@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from prill.errors import RecipeError
 from prill.study.laboratory.chains import corrupted_pairs, pairs_of, sample_documents
 
-__all__ = ["BigramLab", "Kind", "LabSource", "card_lab", "lab_targets", "scaled_lab"]
+__all__ = ["TARGETS", "BigramLab", "Kind", "LabSource", "card_lab", "lab_targets", "scaled_lab"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+TARGETS = ("blend", "single")
 Kind = Literal["right", "wrong", "noise", "copies", "corrupted"]
 
 RIGHT_SHARES = (0.4, 0.25, 0.2, 0.15)
@@ -184,4 +185,4 @@ def lab_targets(lab: BigramLab) -> dict[str, BigramLab]:
     wrong = [number for number, source in enumerate(lab.sources) if source.kind == "wrong"]
     single = np.zeros(len(lab.sources))
     single[wrong[-1]] = 1.0
-    return {"blend": lab, "single": replace(lab, right=single)}
+    return dict(zip(TARGETS, (lab, replace(lab, right=single)), strict=True))

@@ -52,7 +52,7 @@ class _Scale:
 _SCALES: dict[str, _Scale] = {
     "small": _Scale(
         pool_symbols=300_000,
-        target_documents=60,
+        target_documents=120,
         n_files=2,
         trials="{size: pico, tokens: 24k, checkpoints: [1.0], seeds: 2, rows: 4, row_tokens: 128, "
         "eval_tokens: 4000}",
