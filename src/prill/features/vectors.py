@@ -84,7 +84,6 @@ class Vectors(ShardFeature):
 
     kind: ClassVar[str] = "vectors"
     version: ClassVar[int] = EMBEDDING_VERSION
-    engine_kind: ClassVar[Kind] = "processes"
     rests_on: ClassVar[Literal["texts", "pool"]] = "texts"
     embedding: Embedding = "hashed"
     n_dimensions: int = 256
@@ -126,6 +125,11 @@ class Vectors(ShardFeature):
             model=embedder.digest,
             folder=folder if embedding != "hashed" else None,
         )
+
+    @property
+    def engine_kind(self) -> Kind:  # type: ignore[override]
+        """Hashing frees the interpreter; models are loaded once in each process."""
+        return "threads" if self.embedding == "hashed" else "processes"
 
     @property
     def label(self) -> str:
