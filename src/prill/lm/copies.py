@@ -139,7 +139,7 @@ def repeated(rows: Rows, n_models: int) -> Rows:
     """The same rows, (1, B, T), for K models."""
 
     def wide(values: NDArray[Any]) -> NDArray[Any]:
-        return np.broadcast_to(values, (n_models, *values.shape[1:]))
+        return np.repeat(values, n_models, axis=0)
 
     return Rows(
         inputs=wide(rows.inputs),
