@@ -16,7 +16,7 @@ from pool_of import opened, recipe_of
 from prill.corpus.columns import read_columns, read_infos
 from prill.errors import DataError, PrillError
 from prill.features.applied import AppliedToTargets, TextPool
-from prill.methods.optcs import null_steps
+from prill.methods._calibration import null_steps
 from prill.methods.scored import Scored, scored
 from prill.pipeline.features import Features
 from prill.stats.conformal import conformal_p_values
@@ -157,6 +157,14 @@ def test_too_few_labels_are_told_with_the_numbers_that_would_do(features: Featur
     write_labels(folder / "one.jsonl", np.arange(200, 400), is_good)
     with pytest.raises(DataError, match="and some above, found 200, 200 and 0"):
         column(features, asked({"labels": "one.jsonl", "q": 0.1}, folder))
+
+
+def test_a_pool_too_small_to_test_on_is_told(tmp_path: Path) -> None:
+    few = TEXTS[:8]
+    with opened(recipe_of(tmp_path, few, TARGETS, arms=[{"name": "arm", "method": "random"}]), tmp_path) as f:
+        feature = scored("optcs", {"of": [{"method": "random"}]}, tuple(TARGETS), tmp_path)
+        with pytest.raises(DataError, match="at least 10 documents of the pool to test on, found"):
+            f.resolve([feature])
 
 
 @pytest.mark.parametrize(

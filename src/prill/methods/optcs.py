@@ -21,7 +21,6 @@ Legend: D documents, n labelled, m test documents, K members.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -31,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from prill.errors import DataError
 from prill.features.keyed import derive_seed, keyed_uniform
+from prill.methods._calibration import Block, choice, nulls_at
 from prill.methods.combine import Member
 from prill.methods.registry import Method, Scores, State, get_method, method
 from prill.methods.scored import scored
@@ -38,12 +38,12 @@ from prill.methods.scored import scored
 if TYPE_CHECKING:
     from prill.corpus.columns import ColumnInfo
     from prill.features.feature import Feature, Given
-    from prill.stats.conformal import Discoveries
 
-__all__ = ["OptCS", "OptCSSettings", "null_steps"]
+__all__ = ["OptCS", "OptCSSettings"]
 
 _Floats = NDArray[np.float64]
 _LEAST_NULLS = 30
+_LEAST_TESTED = 10
 _FACTS = ("n", "n_nulls", "n_test", "n_selected", "fdr", "p_value", "prevalence", "n_unmatched", "chosen")
 
 
@@ -146,10 +146,22 @@ class OptCS(Method):
         state: State = {}
         facts, votes = [], []
         for index, target in enumerate(given.targets):
-            block = self._block(given, target, index)
-            found = _Choice.of(block, self.settings, seed=derive_seed(given.seed, "optcs.pruning"))
-            state |= {f"{target}.scores": found.scores, f"{target}.n_nulls": found.n_nulls}
-            facts.append([float(found.facts[name]) for name in _FACTS])
+            block, n_unmatched = self._block(given, target, index)
+            kept = self.settings.model_dump(include={"q", "prevalence", "pruning", "e_share"})
+            found = choice(block, seed=derive_seed(given.seed, "optcs.pruning"), **kept)
+            state |= {f"{target}.scores": found.steps[0], f"{target}.n_nulls": found.steps[1]}
+            told = {
+                "n": len(block.is_good),
+                "n_nulls": int((~block.is_good).sum()),
+                "n_test": block.test.shape[1],
+                "n_selected": found.n_selected,
+                "fdr": found.fdr,
+                "p_value": found.p_value,
+                "prevalence": found.prevalence,
+                "n_unmatched": n_unmatched,
+                "chosen": found.score,
+            }
+            facts.append([float(told[name]) for name in _FACTS])
             votes.append(found.votes)
         state |= {"facts": np.array(facts), "votes": np.array(votes)}
         chosen = [_name(int(row[_FACTS.index("chosen")])) for row in facts]
@@ -195,7 +207,7 @@ class OptCS(Method):
             facts = dict(zip(_FACTS, row.tolist(), strict=True))
             raw = _column(given, _name(int(facts["chosen"])), target, shard)
             raw = np.where(np.isfinite(raw), raw, np.nan)
-            p = (1 + _n_nulls(state[f"{target}.scores"], state[f"{target}.n_nulls"], raw)) / (facts["n"] + 1)
+            p = (1 + nulls_at(state[f"{target}.scores"], state[f"{target}.n_nulls"], raw)) / (facts["n"] + 1)
             rank = Ranks.from_arrays(target, state).of(raw)
             found[target] = np.log(facts["p_value"] / p) + rank / (facts["n"] + 1)
         return found
@@ -212,30 +224,29 @@ class OptCS(Method):
             for name in targets
         ]
 
-    def _block(self, given: Given, target: str, index: int) -> _Block:
-        """The labelled and the test documents of one target, as far as all members can judge them."""
+    def _block(self, given: Given, target: str, index: int) -> tuple[Block, int]:
+        """The labelled and the test documents of one target, as far as all members can judge them; and how
+        many labels belong to no such document."""
         from prill.features.labels import Labels
 
         labelled = None
         if self.settings.labels is not None:
             labelled = Labels.read(given.file("labels"), target)
         rows = self._drawn(given, target, labelled)
+        _require(rows["test"].shape[1], "documents of the pool to test on", target)
         if labelled is not None:
             good = labelled[1][np.searchsorted(labelled[0], rows["key"])] > self.settings.good_above
             n_unmatched = len(labelled[0]) - len(rows["key"])
             self._require_labels(good, n_unmatched, target)
-            return _Block(rows=rows, is_good=good, n_unmatched=n_unmatched, own=None)
+            block = Block(labelled=rows["labelled"], is_good=good, test=rows["test"], own=None)
+            return block, n_unmatched
         own = np.stack([self._own_scores(given, i, target, index) for i in range(len(self.settings.of))])
         own = own[:, np.isfinite(own).all(axis=0)]
         n = rows["labelled"].shape[1]
-        if min(n, rows["test"].shape[1], own.shape[1]) < 10:
-            raise DataError(
-                f"expected at least 10 documents to calibrate, 10 to test and 10 of the target, "
-                f"found {n}, {rows['test'].shape[1]} and {own.shape[1]}",
-                where=f"optcs, target {target!r}",
-                hint="give more documents, or members that can judge them",
-            )
-        return _Block(rows=rows, is_good=np.zeros(n, bool), n_unmatched=0, own=own)
+        _require(n, "documents of the pool to calibrate on", target)
+        _require(own.shape[1], "texts of the target that all members can judge", target)
+        none_good = np.zeros(n, np.bool_)
+        return Block(labelled=rows["labelled"], is_good=none_good, test=rows["test"], own=own), 0
 
     def _own_scores(self, given: Given, member: int, target: str, index: int) -> _Floats:
         from prill.corpus.columns import read_columns
@@ -277,122 +288,13 @@ class OptCS(Method):
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Block:
-    """What is calibrated and tested on; `own` are scores of the target's texts, (K, T), without labels."""
-
-    rows: dict[str, Any]
-    is_good: NDArray[np.bool_]
-    n_unmatched: int
-    own: _Floats | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Choice:
-    """The chosen member as steps of nulls, and what happened."""
-
-    scores: _Floats
-    n_nulls: _Floats
-    votes: NDArray[np.int64]
-    facts: dict[str, float]
-
-    @staticmethod
-    def of(block: _Block, settings: OptCSSettings, *, seed: int) -> _Choice:
-        from prill.stats.conformal import chosen_by_counts
-
-        calibration, test = block.rows["labelled"], block.rows["test"]
-        n, m = calibration.shape[1], test.shape[1]
-        prevalence = _prevalence(block, settings)
-        steps = [
-            null_steps(row[~block.is_good], None if block.own is None else block.own[k], prevalence)
-            for k, row in enumerate(calibration)
-        ]
-        nulls = np.stack([_n_nulls(*step, row) for step, row in zip(steps, test, strict=True)])
-        found = chosen_by_counts(
-            nulls, test, n=n, q=settings.q, pruning=settings.pruning, seed=seed, e_share=settings.e_share
+def _require(n_found: int, what: str, target: str) -> None:
+    if n_found < _LEAST_TESTED:
+        raise DataError(
+            f"expected at least {_LEAST_TESTED} {what}, found {n_found}",
+            where=f"optcs, target {target!r}",
+            hint="give more documents, or members that can judge them",
         )
-        chosen = _most_often(found, block)
-        p = (1 + nulls[chosen]) / (n + 1)
-        is_in = found.selected & (found.score == chosen)
-        limit = float(p[is_in].max()) if is_in.any() else 0.5 / (n + 1)
-        facts = {
-            "n": n,
-            "n_nulls": int((~block.is_good).sum()),
-            "n_test": m,
-            "n_selected": int(found.selected.sum()),
-            "fdr": min(1.0, m * limit / max(1, int((p <= limit).sum()))) if is_in.any() else 0.0,
-            "p_value": limit,
-            "prevalence": prevalence,
-            "n_unmatched": block.n_unmatched,
-            "chosen": chosen,
-        }
-        votes = np.bincount(found.score, minlength=len(steps)).astype(np.int64)
-        return _Choice(scores=steps[chosen][0], n_nulls=steps[chosen][1], votes=votes, facts=facts)
-
-
-def null_steps(pool_n: _Floats, own_T: _Floats | None, prevalence: float) -> tuple[_Floats, _Floats]:
-    """How many documents that are not good score at least as high, at each score where that changes.
-
-    Without labels it is the pool's documents less those that must be good: `prevalence` of them, which
-    score like the target's. The difference is made to fall with the score and rounded up, both of which
-    make p-values larger.
-
-    Args:
-        pool_n: scores of labelled documents that are not good, or of random documents of the pool.
-        own_T: scores of the target's own documents; None takes nothing off.
-        prevalence: share of good documents among `pool_n`.
-    Returns:
-        Scores, rising, and the number at each; above the last score the number is 0.
-    """
-    pool = np.sort(pool_n)
-    own = np.sort(own_T) if own_T is not None and prevalence > 0 else np.empty(0)
-    scores = np.unique(np.concatenate([pool, own]))
-    above = (len(pool) - np.searchsorted(pool, scores, side="left")).astype(np.float64)
-    if len(own):
-        above = above - prevalence * len(pool) * (1 - np.searchsorted(own, scores, side="left") / len(own))
-    falling = np.maximum.accumulate(np.maximum(above, 0.0)[::-1])[::-1]
-    return scores, np.ceil(falling - 1e-9)
-
-
-def _n_nulls(scores: _Floats, n_nulls: _Floats, at_D: _Floats) -> _Floats:
-    """The number of the first step at or above each score; NaN for NaN. Shape (D,)."""
-    found = np.append(n_nulls, 0.0)[np.searchsorted(scores, at_D, side="left")]
-    return np.where(np.isnan(at_D), np.nan, found)
-
-
-def _prevalence(block: _Block, settings: OptCSSettings) -> float:
-    """The share of good documents in the pool: as labelled, as said, or the largest that scores allow.
-
-    A share pi of the pool scores like the target, so for every score and member the pool's share above it
-    is at least pi times the target's. Only scores that half of the target reaches are looked at: members
-    are fitted on these texts, and score the best of them too high.
-    """
-    if block.own is None:
-        return float(block.is_good.mean())
-    if settings.prevalence is not None:
-        return settings.prevalence
-    found = 0.999
-    for pool, own in zip(block.rows["labelled"], np.sort(block.own, axis=1), strict=True):
-        at = own[: max(1, len(own) // 2)]
-        reached = 1 - np.arange(len(at)) / len(own)
-        above = 1 - np.searchsorted(np.sort(pool), at, side="left") / len(pool)
-        found = min(found, float((above / reached).min()))
-    return found
-
-
-def _most_often(found: Discoveries, block: _Block) -> int:
-    """The member chosen for most of the selected documents; when nothing is selected, the one that tells the
-    good from the others best (only the order rests on it)."""
-    pool = block.rows["labelled"]
-    if found.selected.any():
-        return int(np.argmax(np.bincount(found.score[found.selected], minlength=len(pool))))
-    good = pool[:, block.is_good] if block.own is None else block.own
-    nulls = np.sort(pool[:, ~block.is_good], axis=1)
-    below = [
-        np.searchsorted(row, x, side="left").mean() + np.searchsorted(row, x, side="right").mean()
-        for row, x in zip(nulls, good, strict=True)
-    ]
-    return int(np.argmax(below))
 
 
 def _name(index: int) -> str:
