@@ -175,6 +175,11 @@ def test_one_label_alone_is_refused() -> None:
             train_linear(texts(HQ), np.array(labels), n_labels=2)
 
 
+def test_a_training_that_diverges_is_refused() -> None:
+    with pytest.raises(DataError, match="diverged at the learning rate 1e\\+300"):
+        card_model(lr=1e300)
+
+
 def test_documents_without_words_train_the_end_alone() -> None:
     model = train_linear(
         texts(["", " \n", "a b", "a"]), np.array([0, 0, 1, 1]), n_labels=2, epochs=200, lr=1.0, **SMALL

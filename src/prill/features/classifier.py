@@ -88,7 +88,8 @@ def train_linear(
         repeats: how often each document comes in an epoch, shape (D,); None: once.
         seed: of the order and the first vectors.
     Raises:
-        DataError: fewer than two labels have examples, or the texts hold no word.
+        DataError: fewer than two labels have examples, no word occurs often enough, or the learning rate is
+            so high that the numbers overflow.
     """
     made, _ = train_linear_counted(
         text,
@@ -211,6 +212,11 @@ def _folded(
         values.append(np.empty((n, len(outputs_CK)), np.float32))
         scale = np.float32(1.0 / learnt.rows.shape[1])
         fold_rows(learnt.rows, first, outputs_CK, start, scale, values[-1])
+    if not all(np.isfinite(some).all() for some in values):
+        raise DataError(
+            f"expected a training that ends, found one that diverged at the learning rate {learnt.lr:g}",
+            hint="lower the learning rate",
+        )
     return LinearModel.of_values(prints, values[0], values[1], labels=names, word_ngrams=learnt.word_ngrams)
 
 
