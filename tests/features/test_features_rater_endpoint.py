@@ -67,17 +67,24 @@ def quick(server: RatingServer, tokenizer: Path, folder: Path, **changes: Any) -
 
 
 def test_documents_are_rated_in_order_a_few_at_a_time(server: RatingServer, rate: Any) -> None:
-    server.script = [Reply("Score: 0", wait_s=0.1)]  # the first comes back last
+    def answer(message: str) -> str:
+        time.sleep(0.1 * ("bad" in message))  # the first comes back late
+        return f"Score: {message.count('good')}"
+
+    server.answer = answer
     texts = ["bad", *["good " * (n % 5) + f"text {n}" for n in range(1, 24)]]
     found, spent = rate(server, texts, n_parallel=3)
     assert [int(r.scores[0]) for r in found] == [0, *[n % 5 for n in range(1, 24)]]
     assert 2 <= server.most_at_once <= 3
     assert spent == {"n_requests": 24, "n_tokens": 24 * 16}
     assert server.requests[0]["temperature"] == 0
-    assert "<text>\nbad\n</text>" in server.requests[0]["messages"][1]["content"]
+    assert "<text>\nbad\n</text>" in {r["messages"][1]["content"] for r in server.requests}
 
 
 def test_nobody_pays_twice(server: RatingServer, rate: Any) -> None:
+    assert [r.scores for r in rate(server, ["good"] * 9)[0]] == [(1.0,)] * 9
+    assert len(server.requests) == 1
+    server.requests.clear()
     texts = [f"a good text {n}" for n in range(6)]
     first, _ = rate(server, texts[:4])
     again, spent = rate(server, texts)

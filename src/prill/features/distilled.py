@@ -1,9 +1,10 @@
 """A rater distilled: what it said of some documents, learnt from and predicted for all.
 
-Two students. `head`: a ridge regression a scale on the vectors of documents, which are computed once and
-shared by every rubric. `linear`: the classifier of words and n-grams over the grades of one scale, whose
-prediction is the expected grade. A part of the rated documents is kept back: accuracy, F1, rank correlation
-and slope are measured there, and its pairs of grade and prediction are kept for later corrections.
+Two students. `head`: a ridge regression a scale (and a softmax over the labels) on the vectors of documents,
+which are computed once and shared by every rubric. `linear`: the classifier of words and n-grams over the
+grades of one scale, whose prediction is the expected grade. A part of the rated documents is kept back:
+accuracy, F1, rank correlation and slope are measured there, and its pairs of grade and prediction are kept
+for later corrections.
 
 Legend: D documents, N rated ones, S scales, L labels, W windows, K dimensions.
 """
@@ -25,13 +26,12 @@ from prill.errors import DataError
 from prill.features.agreement import agreement, stratified
 from prill.features.classifier import train_linear_counted
 from prill.features.feature import Given, ShardFeature, WholeFeature
+from prill.features.grade_heads import GradeHeads
 from prill.features.keyed import derive_seed
 from prill.features.labelled import LabelledFile
 from prill.features.linear_model import LinearModel
 from prill.features.ratings import RatedSample, texts_at
-from prill.features.stages import fit_ridge
-from prill.features.vectors import Vectors
-from prill.run.atomic import atomic_write
+from prill.features.vectors import VectorRows, Vectors
 
 __all__ = ["Distilled", "DistilledGrades", "Predicted"]
 
@@ -96,26 +96,15 @@ class Distilled(WholeFeature):
         counts = self._calibrate(paths[1], grades, predicted, keys, held)
         return {"n_rated": len(keys), "n_held_out": int(held.sum()), "agreement": counts, "flops": flops}
 
-    def predict(
-        self, path: Path, vectors_DWK: NDArray[np.float32], n_windows_D: NDArray[np.int8]
-    ) -> Predicted:
-        """Grades from vectors, the mean over a document's windows; NaN where nothing was seen."""
-        from safetensors.numpy import load_file
-
-        student = load_file(path)
-        wide_DWK = vectors_DWK.astype(np.float64)  # one sum a row: the same whatever else is in the batch
-        by_window_DWC = np.stack([(wide_DWK * head).sum(axis=2) for head in student["weight"]], axis=2)
-        n_D = np.minimum(n_windows_D, vectors_DWK.shape[1])
-        seen_DW = np.arange(vectors_DWK.shape[1]) < n_D[:, None]
-        with np.errstate(invalid="ignore"):
-            mean_DC = (by_window_DWC * seen_DW[..., None]).sum(axis=1) / n_D[:, None] + student["bias"]
-        letters = np.array([label.letter for label in self.ratings.asked.labels])
-        n_scales = len(self.scales)
-        best = mean_DC[:, n_scales:].argmax(axis=1) if self.with_label else None
-        return Predicted(
-            grades={name: mean_DC[:, i] for i, name in enumerate(self.scales)},
-            label=None if best is None else np.where(n_D > 0, letters[best], ""),
-        )
+    def predict(self, heads: GradeHeads, rows: VectorRows) -> Predicted:
+        """Grades of documents from their vectors."""
+        grades = heads.grades(rows.vectors, rows.n_windows)
+        label = None
+        if self.with_label:
+            letters = np.array([label.letter for label in self.ratings.asked.labels])
+            best = heads.classes(rows.vectors, rows.n_windows)
+            label = np.where(best >= 0, letters[best], "")
+        return Predicted(grades=dict(zip(self.scales, grades, strict=True)), label=label)
 
     def _require(self, grades: Mapping[str, NDArray[np.float64]], n: int) -> None:
         if n < _LEAST_RATED:
@@ -140,23 +129,18 @@ class Distilled(WholeFeature):
         held: NDArray[np.bool_],
         path: Path,
     ) -> tuple[Mapping[str, NDArray[np.float64]], float]:
-        from safetensors.numpy import save
-
         assert self.vectors is not None
-        vectors_DWK, n_windows_D = self._vectors(given, table, self.vectors)
-        first_NK, fit = vectors_DWK[:, 0], ~held
+        rows = self._vectors(given, table, self.vectors)
+        first_NK, fit = rows.vectors[:, 0], ~held
         inner = stratified(grades[self.main][fit], table["key"].to_numpy()[fit], 0.2, given.seed + 1)
-        wanted = list(grades.values())
+        wanted = [values[fit] for values in grades.values()]
+        heads = GradeHeads.fit(first_NK[fit], wanted, is_validation=inner)
         if self.with_label:
-            labels = np.array(table["label"].to_pylist())
-            wanted += [(labels == label.letter).astype(np.float64) for label in self.ratings.asked.labels]
-        fitted = [fit_ridge(first_NK[fit], values[fit], is_validation=inner) for values in wanted]
-        weight = np.stack([head[0] for head in fitted])
-        bias = np.array([head[1] for head in fitted])
-        atomic_write(path, save({"bias": bias, "weight": weight}))
-        predicted = self.predict(path, vectors_DWK, n_windows_D).grades
-        n, k = first_NK.shape
-        return predicted, float(len(wanted) * 8 * (2 * n * k * k + k**3))
+            letters = [label.letter for label in self.ratings.asked.labels]
+            classes = np.array([letters.index(letter) for letter in table["label"].to_pylist()])
+            heads = heads.with_classes(first_NK[fit], classes[fit], len(letters))
+        heads.save(path)
+        return self.predict(heads, rows).grades, heads.flops_of(int(fit.sum()))
 
     def _fit_linear(
         self,
@@ -184,25 +168,21 @@ class Distilled(WholeFeature):
         model.save(path)
         return {name: _expected(model, text)}, taken.flops
 
-    def _vectors(
-        self, given: Given, table: pa.Table, vectors: Vectors
-    ) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+    def _vectors(self, given: Given, table: pa.Table, vectors: Vectors) -> VectorRows:
         """Of the rated documents: from the pool's, or of the file's own texts."""
         if "text" in table.column_names:
-            return vectors.embed(table["text"].combine_chunks())
+            embedded, n_windows = vectors.embed(table["text"].combine_chunks())
+            return VectorRows(first_row=0, vectors=embedded, n_windows=n_windows)
         shards, rows = table["shard"].to_numpy(), table["row"].to_numpy()
         found = np.zeros((len(rows), vectors.n_windows, vectors.n_dimensions), np.float32)
         n_windows = np.zeros(len(rows), np.int8)
         for shard in np.unique(shards).tolist():
             for part in vectors.stored(given, shard):
-                here = np.flatnonzero(
-                    (shards == shard)
-                    & (rows >= part.first_row)
-                    & (rows < part.first_row + len(part.n_windows))
-                )
+                stop = part.first_row + len(part.n_windows)
+                here = np.flatnonzero((shards == shard) & (rows >= part.first_row) & (rows < stop))
                 found[here] = part.vectors[rows[here] - part.first_row]
                 n_windows[here] = part.n_windows[rows[here] - part.first_row]
-        return found, n_windows
+        return VectorRows(first_row=0, vectors=found, n_windows=n_windows)
 
     def _calibrate(
         self,
@@ -268,10 +248,8 @@ class DistilledGrades(ShardFeature):
                 for batch in given.pool.batches(shard)
             ]
         else:
-            parts = [
-                self.model.predict(student, part.vectors, part.n_windows)
-                for part in self.vectors.stored(given, shard)
-            ]
+            heads = GradeHeads.load(student)
+            parts = [self.model.predict(heads, rows) for rows in self.vectors.stored(given, shard)]
         columns: dict[str, Any] = {
             name: np.concatenate([part.grades[name] for part in parts]) for name in self.model.scales
         }

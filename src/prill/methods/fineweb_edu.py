@@ -93,7 +93,7 @@ v = vector of the first 512 tokens; w, b = ridge regression of the rater's grade
 the published choice, grade 3 or more, is `grades: integer`, policy threshold 3 (raw: above 2.5)""",
     differs="""The rater: Llama-3-70B-Instruct in the paper; here whoever the recipe names, by default
 `rules`, a stand-in by counts of words (not an annotator). Wording of the rubric is ours. Closed-form
-ridge regression, its penalty chosen by rank correlation on a fifth of the fitting part, instead of 20
+ridge regression, its penalty chosen by squared error on a fifth of the fitting part, instead of 20
 epochs with a trained pooling layer. Hashed words by default where the paper has Snowflake-arctic-embed-m
 (`embedding: encoder`). Rated documents: 1,000 instead of 450,000; kept back: a tenth of each grade, by
 keyed draw. The rater sees the first 2,000 characters, about what the head sees. Float64 instead of

@@ -88,8 +88,10 @@ class EndpointRater:
             RecipeError: the key is not set, or the endpoint refuses.
             ResourceError: the budget does not suffice, or the endpoint does not answer.
         """
+        different = list(dict.fromkeys(texts))  # copies of one text would be asked side by side
         with ThreadPoolExecutor(self.spec.n_parallel) as pool:
-            return list(pool.map(self._rate, texts))
+            found = dict(zip(different, pool.map(self._rate, different), strict=True))
+        return [found[text] for text in texts]
 
     @cached_property
     def _tokens(self) -> TextTokenizer:
