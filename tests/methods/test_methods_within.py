@@ -9,7 +9,7 @@ import pytest
 
 from pool_of import run_method
 from prill.lm.data import TokenStream
-from prill.lm.feed.in_training import Drawn, Watched
+from prill.lm.feed.in_training import Drawn, Early, Watched
 from prill.lm.feed.phases import PhasedFeed
 from prill.lm.feed.pruning import InfoBatch, SeTa
 from prill.lm.feed.stream import StreamFeed
@@ -62,6 +62,18 @@ def test_settings_reach_the_planner() -> None:
         use="rs2", n_rounds=7, replaces=True
     )
     assert made("fresh_random", {}).in_training() == Drawn(use="fresh_random")
+
+
+def test_a_choice_for_the_first_phase_gives_way_to_the_pool_at_its_row() -> None:
+    assert made("salt", {}).in_training() is None
+    found = made("salt", {"first_phase": 0.25}).in_training()
+    assert found == Early(share=0.25)
+    feed = Early(share=0.25).feed(stream(), row_tokens=12, seed=1, n_rows=40, rounds=(10, 50))
+    assert isinstance(feed, PhasedFeed)
+    assert [phase.until_row for phase in feed.phases] == [10, None]
+    numbers = [{int(name.rpartition(" ")[2]) for name in feed.documents(first, 10)} for first in (0, 10)]
+    assert numbers[0] == set(range(10))
+    assert len(numbers[1]) == 10
 
 
 def test_each_makes_the_feed_it_stands_for() -> None:

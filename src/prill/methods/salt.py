@@ -26,6 +26,7 @@ from prill.methods.registry import Method, Scores, State, method
 if TYPE_CHECKING:
     from prill.corpus.columns import ColumnInfo
     from prill.features.feature import Feature, Given
+    from prill.lm.feed.in_training import InTraining
 
 __all__ = ["Salt", "SaltSettings"]
 
@@ -38,6 +39,13 @@ class SaltSettings(ReferenceSettings):
         "zero",
         description="Tokens that are not among them count as 0 nats, or are left out; which the paper does "
         "is not settled by what was read of it.",
+    )
+    first_phase: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of a trial that reads the choice; the rest reads the whole pool. The paper's is "
+        "36k of 208k steps, 0.17; 1 compares the choice as all others are compared.",
     )
 
 
@@ -54,7 +62,7 @@ class SaltSettings(ReferenceSettings):
 the reference's own documents and those below min_tokens have no score
 a token that equals the k-th likeliest counts as among them; the paper names no rule
 ties, of which a score of 0 makes many, go by a keyed hash of the text; the fit tells how many there are
-the score serves any phase of training; the paper uses it in the first, with soft labels""",
+trials read the choice throughout; first_phase 0.17 gives the paper's, without its soft labels""",
 )
 class Salt(Method):
     """The same scores for every target."""
@@ -80,6 +88,12 @@ class Salt(Method):
     def score(self, state: State, given: Given, shard: int) -> Scores:
         """The median, float64, shape (D,), the same for every target."""
         return dict.fromkeys(given.targets, self._scores(given, shard))
+
+    def in_training(self) -> InTraining | None:
+        """The choice for the first phase alone, where the settings say so."""
+        from prill.lm.feed.in_training import Early
+
+        return Early(share=self.settings.first_phase) if self.settings.first_phase < 1 else None
 
     def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
         from prill.corpus.columns import ColumnInfo

@@ -46,7 +46,8 @@ _ROW_BITS = 40
 class Sample:
     """One trial's data plan: `arm` and `seed` name it, `n_tokens` is how much text its rows come from.
 
-    Where the method draws anew for every round, `draws` says how, and `n_tokens` is that of one round.
+    Where the method draws anew for every round, `draws` says how, and `n_tokens` is that of one round. Where
+    its choice is for the beginning alone, `later` and `n_later` are the second round's tables and tokens.
     """
 
     arm: str
@@ -54,6 +55,8 @@ class Sample:
     n_tokens: int
     tables: SubsetTables | DrawTables
     draws: Drawn | None = None
+    later: SubsetTables | DrawTables | None = None
+    n_later: int = 0
 
 
 def write_samples(
@@ -75,12 +78,19 @@ def write_samples(
 def _documents(sample: Sample, n_shards: int, longest: int) -> pa.Table:
     if sample.draws is None:
         found = _drawn(sample.tables, n_shards, sample.n_tokens + longest, sample.seed)
-        found = found.append_column("round", pa.array(np.zeros(found.num_rows, np.int64)))
+        found = _numbered(found, 0)
+        if sample.later is not None:
+            later = _drawn(sample.later, n_shards, sample.n_later + longest, sample.seed)
+            found = pa.concat_tables([found, _numbered(later, 1)])
     else:
         found = _rounds(sample, sample.draws, n_shards, longest)
     arm = pa.array([sample.arm] * found.num_rows, pa.string())
     seed = np.full(found.num_rows, sample.seed, np.int64)
     return pa.table({"arm": arm, "seed": seed, **{name: found[name] for name in _DOCUMENT}})
+
+
+def _numbered(table: pa.Table, number: int) -> pa.Table:
+    return table.append_column("round", pa.array(np.full(table.num_rows, number, np.int64)))
 
 
 def _drawn(tables: SubsetTables | DrawTables, n_shards: int, n_tokens: int, seed: int) -> pa.Table:

@@ -13,6 +13,7 @@ from prill.corpus.columns import read_columns
 from prill.corpus.tokenizer import TextTokenizer, load_tokenizer
 from prill.features.keyed import derive_seed
 from prill.features.ngrams import hash_documents
+from prill.lm.feed.in_training import Drawn, Early
 from prill.methods.scored import made
 from prill.pipeline import proof
 from prill.pipeline.parts import objective_of
@@ -28,7 +29,7 @@ from prill.study.trials import TRIALS_VERSION, EvalFiles, TrialGroup, TrialRun
 from prill.targets.target import Target
 
 if TYPE_CHECKING:
-    from prill.lm.feed.in_training import Drawn, InTraining
+    from prill.lm.feed.in_training import InTraining
     from prill.lm.plan import TrainSettings
 
 __all__ = ["Proof", "arm_name", "prove", "train_settings"]
@@ -179,12 +180,20 @@ def _samples(
         plans.append(proof.Sample(arm=CONTROL, seed=seed, n_tokens=n_tokens, tables=tables))
         for choice in choices:
             training = _in_training(choice)
-            if training is not None and training.draws is not None:
-                plans.append(_redrawn(choice, training.draws, parts, walk.recipe.seed, seed, spec.tokens))
+            draws = None if training is None else training.draws
+            if isinstance(draws, Drawn):
+                plans.append(_redrawn(choice, draws, parts, walk.recipe.seed, seed, spec.tokens))
                 continue
-            tables = proof.sample_tables(parts, choice.parts, drawn)
-            name = arm_name(choice.arm.label, choice.target)
-            plans.append(proof.Sample(arm=name, seed=seed, n_tokens=SPREAD * spec.tokens, tables=tables))
+            plan = proof.Sample(
+                arm=arm_name(choice.arm.label, choice.target),
+                seed=seed,
+                n_tokens=SPREAD * spec.tokens,
+                tables=proof.sample_tables(parts, choice.parts, drawn),
+            )
+            if isinstance(draws, Early):
+                n_later = SPREAD * round((1 - draws.share) * spec.tokens)
+                plan = replace(plan, n_tokens=plan.n_tokens - n_later, later=tables, n_later=n_later)
+            plans.append(plan)
     plans.sort(key=lambda plan: (plan.arm, plan.seed))
 
     def build(paths: list[Path]) -> Mapping[str, Any]:
@@ -196,7 +205,9 @@ def _samples(
         "samples",
         version=2,
         settings={
-            "trials": [[p.arm, p.seed, p.n_tokens, p.draws and p.draws.as_record()] for p in plans],
+            "trials": [
+                [p.arm, p.seed, p.n_tokens, p.n_later, p.draws and p.draws.as_record()] for p in plans
+            ],
             "seed": walk.recipe.seed,
         },
         parents=[pool.tokens, pool.eligible, *(choice.done for choice in choices)],

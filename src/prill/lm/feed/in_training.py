@@ -1,8 +1,8 @@
 """What a method asks of the trainings that judge it, beside the documents it chooses.
 
 Most methods ask for nothing: their choice is the data, and a trial reads rows drawn from it. Some decide
-within training (`Watched`), some choose nothing but draw anew for every seed and round (`Drawn`). All train
-on the same number of tokens.
+within training (`Watched`), some choose nothing but draw anew for every seed and round (`Drawn`), some choose
+for the beginning alone (`Early`). All train on the same number of tokens.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from prill.lm.feed.pruning import Planner
 from prill.lm.feed.stream import StreamFeed
 from prill.lm.feed.watched import WatchedFeed
 
-__all__ = ["Drawn", "InTraining", "Watched"]
+__all__ = ["Drawn", "Early", "InTraining", "Watched"]
 
 
 class InTraining(Protocol):
     """How the rows of a trial come about."""
 
     @property
-    def draws(self) -> Drawn | None:
-        """How a trial's documents are drawn from the pool; None: from the choice, as for all arms."""
+    def draws(self) -> Drawn | Early | None:
+        """How a trial's documents are drawn from the pool; None: from the choice alone, as for all arms."""
         ...
 
     def feed(
@@ -105,15 +105,8 @@ class Drawn:
         if len(rounds) <= 1:
             return StreamFeed(stream=stream, row_tokens=row_tokens, seed=seed)
         each = -(-n_rows // len(rounds))
-        bounds = list(pairwise(accumulate(rounds, initial=0)))
-        phases = [
-            FeedPhase(
-                feed=StreamFeed(stream=stream_part(stream, *ends), row_tokens=row_tokens, seed=seed),
-                until_row=(number + 1) * each if number + 1 < len(bounds) else None,
-            )
-            for number, ends in enumerate(bounds)
-        ]
-        return PhasedFeed(phases=tuple(phases), name=stream.name)
+        ends = [each * number for number in range(1, len(rounds))]
+        return _one_after_another(stream, rounds, ends, row_tokens=row_tokens, seed=seed)
 
     def as_record(self) -> dict[str, Any]:
         return {
@@ -124,3 +117,42 @@ class Drawn:
             "replaces": self.replaces,
             "wrap": self.wrap,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Early:
+    """The choice for the first part of a training, the whole pool for the rest.
+
+    Attributes:
+        share: of the rows that are drawn from the choice, above 0 and below 1.
+    """
+
+    share: float
+
+    @property
+    def draws(self) -> Early:
+        return self
+
+    def feed(
+        self, stream: TokenStream, *, row_tokens: int, seed: int, n_rows: int, rounds: Sequence[int]
+    ) -> Feed:
+        end = min(max(1, round(self.share * n_rows)), n_rows)
+        return _one_after_another(stream, rounds, [end], row_tokens=row_tokens, seed=seed)
+
+    def as_record(self) -> dict[str, Any]:
+        return {"name": "early", "version": 1, "share": self.share}
+
+
+def _one_after_another(
+    stream: TokenStream, rounds: Sequence[int], ends: Sequence[int], *, row_tokens: int, seed: int
+) -> PhasedFeed:
+    """Rows of each round's documents, until the base row at which the next begins."""
+    bounds = pairwise(accumulate(rounds, initial=0))
+    phases = [
+        FeedPhase(
+            feed=StreamFeed(stream=stream_part(stream, *part), row_tokens=row_tokens, seed=seed),
+            until_row=end,
+        )
+        for part, end in zip(bounds, [*ends, None], strict=True)
+    ]
+    return PhasedFeed(phases=tuple(phases), name=stream.name)
