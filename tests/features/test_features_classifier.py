@@ -18,7 +18,7 @@ from prill.features._linear_kernel import count_prints, move_prints
 from prill.features._linear_training_kernel import start_rows, train
 from prill.features.classifier import ClassifierScores, train_linear, train_linear_counted
 from prill.features.feature import Given
-from prill.features.linear_model import LinearModel, word_fingerprints
+from prill.features.linear_model import LinearModel, one_line, word_fingerprints
 from prill.features.pool import PoolView
 from prill.features.sampled_texts import SampledTexts
 from prill.features.target_classifier import LogOdds, TargetClassifier, fold_of, is_blank
@@ -201,6 +201,17 @@ def test_any_text_gives_probabilities_that_do_not_depend_on_its_neighbours(docum
 
 
 MODEL = card_model()
+
+
+def test_every_kind_of_white_space_is_stripped_and_every_break_splits() -> None:
+    spaces = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000 and chr(c).isspace()]
+    documents = [
+        text for s in spaces for text in (f"{s}buy pills", f"buy pills{s}", f"buy{s}pills", f"é{s}", s, s + s)
+    ]
+    lines = [" ".join(document.strip().splitlines()) for document in documents]
+    np.testing.assert_array_equal(MODEL.margins(texts(documents)), MODEL.margins(texts(lines)))
+    plain = [" a\n“b” ", "。中文", "no space at all"]
+    assert one_line(texts(plain)).to_pylist() == plain  # taken as they are
 
 
 def test_fingerprints_are_counted_through_growing_tables() -> None:

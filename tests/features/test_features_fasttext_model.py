@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from linear_oracle import buckets, fnv, probabilities, words, write_bin
 
+from linear_oracle import buckets, fnv, probabilities, words, write_bin
 from prill.errors import DataError
 from prill.features.fasttext_model import read_fasttext
 from prill.features.linear_model import LinearModel
@@ -76,6 +76,10 @@ def test_hash_of_words_is_the_published_one() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(DOCUMENT, min_size=1, max_size=5), st.sampled_from([(2, 1), (2, 2), (2, 3), (4, 2)]))
+@example(
+    ["\u2003a", "a\u205f", "\u1680a\u3000", "a\x85", "\x85a", "\u202fa b\u2009", "。a「", "\xa0", "\u3000"],
+    (2, 2),
+)
 @example(["a </s> proof proof", "</s>", "", "__label__x a", "proof\u2029the\x85a", "\xa0the\u3000"], (2, 2))
 def test_probabilities_equal_plain_python(
     models: dict[tuple[int, int], tuple[LinearModel, Any]], documents: list[str], which: tuple[int, int]

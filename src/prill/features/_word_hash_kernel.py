@@ -267,7 +267,7 @@ def _fnv_of(word: NDArray[np.uint8]) -> np.uint32:
 
 @kernel
 def find_unusual(offsets: NDArray[np.int64], data: NDArray[np.uint8], found_D: NDArray[np.bool_]) -> None:
-    """Documents that may hold one of UNUSUAL_BREAKS, or whose first or last word begins or ends beyond ASCII.
+    """Documents that may hold one of UNUSUAL_BREAKS, or begin or end with white space beyond ASCII.
 
     False alarms are rare; a document that is not found has no line break or space to strip but plain ones.
     """
@@ -277,7 +277,7 @@ def find_unusual(offsets: NDArray[np.int64], data: NDArray[np.uint8], found_D: N
             at += 1
         while stop > at and (data[stop - 1] == 0x20 or (data[stop - 1] >= 0x09 and data[stop - 1] <= 0x0D)):
             stop -= 1
-        found = stop > at and (data[at] >= 0x80 or data[stop - 1] >= 0x80)
+        found = stop > at and (_begins_with_space(data, at, stop) or _ends_with_space(data, at, stop))
         while at < stop and not found:
             if at + _STEP <= data.shape[0]:
                 odd = _unusual_mask(data, at) & first_bits(min(_STEP, stop - at))
@@ -288,6 +288,30 @@ def find_unusual(offsets: NDArray[np.int64], data: NDArray[np.uint8], found_D: N
                 found = (byte >= 0x1C and byte <= 0x1F) or (at > 0 and _is_break(data, at))
                 at += 1
         found_D[d] = found
+
+
+@inlined
+def _begins_with_space(data: NDArray[np.uint8], at: int, stop: int) -> bool:
+    """Whether the character at `at` may be white space beyond ASCII; U+3000 and U+1680 are told exactly."""
+    if stop - at < 2 or data[at] < 0xC2:
+        return False
+    first, second = data[at], data[at + 1]
+    if first == 0xC2:
+        return bool(second == 0x85 or second == 0xA0)
+    if stop - at < 3:
+        return False
+    third = data[at + 2]
+    ideographic, ogham = first == 0xE3 and second == 0x80, first == 0xE1 and second == 0x9A
+    return bool(
+        (first == 0xE2 and (second == 0x80 or second == 0x81)) or ((ideographic or ogham) and third == 0x80)
+    )
+
+
+@inlined
+def _ends_with_space(data: NDArray[np.uint8], at: int, stop: int) -> bool:
+    """Whether the last character before `stop` may be white space beyond ASCII."""
+    is_last = stop - at >= 2 and data[stop - 2] == 0xC2 and _begins_with_space(data, stop - 2, stop)
+    return bool(is_last or (stop - at >= 3 and _begins_with_space(data, stop - 3, stop)))
 
 
 @inlined

@@ -127,9 +127,8 @@ def train_linear_counted(
     labels_D = np.ascontiguousarray(labels, dtype=np.int64)
     _check(text, labels_D, n_labels, dim)
     n_buckets = n_buckets if word_ngrams > 1 else 0
-    joined = one_line(text)
-    order = _order(joined, labels_D, repeats, seed)
-    prints, words_D = _vocabulary(joined, min_count)
+    order = _order(text, labels_D, repeats, seed)
+    prints, words_D = _vocabulary(text, min_count)
     if len(prints) == 0 and n_buckets == 0:
         raise DataError(f"expected words that occur at least {min_count} times, found none")
     n_words = int(words_D[order].sum())
@@ -152,10 +151,8 @@ def train_linear_counted(
     loss, n_features, done = 0.0, 0, 0.0
     for _ in range(epochs):
         loss, n_features = 0.0, 0
-        for places in _stretches(joined, order):
-            some, features = learnt.step(
-                joined.take(pa.array(places)), labels_D[places], words_D[places], done
-            )
+        for places in _stretches(text, order):
+            some, features = learnt.step(text.take(pa.array(places)), labels_D[places], words_D[places], done)
             done += float(words_D[places].sum())
             loss, n_features = loss + some, n_features + features
     names = tuple(label_names) if label_names is not None else tuple(str(i) for i in range(n_labels))
@@ -189,7 +186,7 @@ class _Learner:
         from prill.features._linear_kernel import feature_ids
         from prill.features._linear_training_kernel import train
 
-        offsets, data = text_buffers(text)
+        offsets, data = text_buffers(one_line(text))
         ids = np.empty(self.word_ngrams * int(words_D.sum()) + 64, np.uint32)
         ends_D = np.empty(len(text), np.int64)
         n = feature_ids(offsets, data, self.word_ngrams, self.n_buckets, self.table, self.n_rows, ids, ends_D)
@@ -269,7 +266,7 @@ def _vocabulary(text: pa.Array, min_count: int) -> tuple[NDArray[np.uint64], NDA
     keys, counts, n_keys = np.zeros(1 << 16, np.uint64), np.zeros(1 << 16, np.int64), 0
     words_D = np.empty(len(text), np.int64)
     for places in _stretches(text, np.arange(len(text))):
-        offsets, data = text_buffers(text.slice(int(places[0]), len(places)))
+        offsets, data = text_buffers(one_line(text.slice(int(places[0]), len(places))))
         found = np.empty(int(offsets[-1] - offsets[0]) // 2 + 2 * len(places) + 1024, np.uint64)
         found = found[: word_prints(offsets, data, found, words_D[places[0] : places[-1] + 1])]
         first = 0

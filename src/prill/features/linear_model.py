@@ -101,7 +101,7 @@ class LinearModel:
         For two labels that is log P(second) - log P(first), nats; else each label's logit. NaN for a document
         of which the model knows nothing, which only models that do not know `</s>` have.
         """
-        found = [self._margins(batch) for batch in _batches(one_line(text))]
+        found = [self._margins(one_line(batch)) for batch in _batches(text)]
         return np.concatenate(found) if found else np.empty((0, self._n_columns), np.float64)
 
     def predict(self, text: pa.Array) -> NDArray[np.float32]:
@@ -306,6 +306,8 @@ def _checked(about: dict[str, Any], arrays: dict[str, NDArray[Any]], path: Path)
         is_right = is_right and all(arrays[n].shape[1] == n_columns for n in ("word_values", "bucket_values"))
         is_right = is_right and len(arrays["table"]) >= _WAYS and len(arrays["table"]) % _WAYS == 0
         is_right = is_right and not (arrays["table"] != 0).all()
+        is_right = is_right and isinstance(about.get("word_ngrams"), int) and about["word_ngrams"] >= 1
+        is_right = is_right and (n_columns == 1 or _is_below(arrays["table"], len(arrays["word_values"])))
     if not is_right:
         raise DataError(
             f"expected a linear model of the format {_FORMAT}, found something else", where=str(path)
@@ -317,3 +319,9 @@ def _checked(about: dict[str, Any], arrays: dict[str, NDArray[Any]], path: Path)
         "word_values": arrays["word_values"],
         "bucket_values": arrays["bucket_values"],
     }
+
+
+def _is_below(table: NDArray[np.uint64], n_rows: int) -> bool:
+    """Whether every word of the table has a row."""
+    payloads = table[table != 0] & np.uint64(0xFFFFFFFF)
+    return bool((payloads < n_rows).all())
