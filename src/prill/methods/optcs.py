@@ -77,8 +77,9 @@ class OptCSSettings(BaseModel):
         None,
         ge=0,
         lt=1,
-        description="Share of good documents in the pool, when there are no labels; null takes the largest "
-        "that the scores allow, 0 takes every document of the pool for not good.",
+        description="Share of good documents in the pool, when there are no labels: too small a share finds "
+        "less, too large a share breaks q. null takes the largest that the scores allow, which is small "
+        "where members know their target's texts by heart; 0 takes every document of the pool for not good.",
     )
     pruning: Literal["none", "homogeneous", "heterogeneous"] = Field(
         "none",
