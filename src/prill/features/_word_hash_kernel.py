@@ -292,7 +292,7 @@ def find_unusual(offsets: NDArray[np.int64], data: NDArray[np.uint8], found_D: N
 
 @inlined
 def _begins_with_space(data: NDArray[np.uint8], at: int, stop: int) -> bool:
-    """Whether the character at `at` may be white space beyond ASCII; U+3000 and U+1680 are told exactly."""
+    """Whether the character at `at` is white space beyond ASCII."""
     if stop - at < 2 or data[at] < 0xC2:
         return False
     first, second = data[at], data[at + 1]
@@ -301,15 +301,15 @@ def _begins_with_space(data: NDArray[np.uint8], at: int, stop: int) -> bool:
     if stop - at < 3:
         return False
     third = data[at + 2]
-    ideographic, ogham = first == 0xE3 and second == 0x80, first == 0xE1 and second == 0x9A
-    return bool(
-        (first == 0xE2 and (second == 0x80 or second == 0x81)) or ((ideographic or ogham) and third == 0x80)
-    )
+    if first == 0xE2:
+        general = (third >= 0x80 and third <= 0x8A) or third == 0xA8 or third == 0xA9 or third == 0xAF
+        return bool((second == 0x80 and general) or (second == 0x81 and third == 0x9F))
+    return bool(third == 0x80 and ((first == 0xE3 and second == 0x80) or (first == 0xE1 and second == 0x9A)))
 
 
 @inlined
 def _ends_with_space(data: NDArray[np.uint8], at: int, stop: int) -> bool:
-    """Whether the last character before `stop` may be white space beyond ASCII."""
+    """Whether the last character before `stop` is white space beyond ASCII."""
     is_last = stop - at >= 2 and data[stop - 2] == 0xC2 and _begins_with_space(data, stop - 2, stop)
     return bool(is_last or (stop - at >= 3 and _begins_with_space(data, stop - 3, stop)))
 
