@@ -11,12 +11,14 @@ import orjson
 import pyarrow as pa
 import pytest
 from made_text import documents
+from pydantic import ValidationError
 
 from pool_of import opened, recipe_of
 from prill.corpus.columns import read_columns, read_infos
 from prill.errors import DataError, PrillError
 from prill.features.applied import AppliedToTargets, TextPool
 from prill.methods._calibration import null_steps
+from prill.methods.optcs import OptCSSettings
 from prill.methods.scored import Scored, scored
 from prill.pipeline.features import Features
 from prill.stats.conformal import conformal_p_values
@@ -187,6 +189,12 @@ def test_labels_that_are_none_are_named(
 def test_a_missing_file_of_labels_is_told_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(PrillError, match="expected a file of labels, found none"):
         asked({"labels": "nothing.jsonl"}, tmp_path)
+
+
+def test_the_default_members_and_weights_that_mean_nothing() -> None:
+    assert [member.method for member in OptCSSettings().of] == ["dsir", "dclm"]
+    with pytest.raises(ValidationError, match="candidates have no weights"):
+        OptCSSettings.model_validate({"of": [{"method": "dsir", "weight": 2}]})
 
 
 def test_the_columns_say_where_the_threshold_is(features: Features, folder: Path) -> None:

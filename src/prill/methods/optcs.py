@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from prill.errors import DataError
 from prill.features.keyed import derive_seed, keyed_uniform
@@ -56,7 +56,7 @@ class OptCSSettings(BaseModel):
         default_factory=lambda: (Member(method="dsir"), Member(method="dclm")),
         min_length=1,
         max_length=32,
-        description="Methods whose scores are candidates; weights mean nothing here.",
+        description="Methods whose scores are candidates, all of weight 1; not given: dsir and dclm.",
     )
     q: float = Field(
         0.1, gt=0, lt=1, description="False discovery rate that is allowed; 0.2 for a shortlist."
@@ -89,6 +89,13 @@ class OptCSSettings(BaseModel):
     e_share: float = Field(
         1.0, gt=0, le=1, description="Level within the e-values as a share of q; the authors' code has 0.9."
     )
+
+    @field_validator("of")
+    @classmethod
+    def _check_weights(cls, members: tuple[Member, ...]) -> tuple[Member, ...]:
+        if any(member.weight != 1 for member in members):
+            raise ValueError("candidates have no weights, found other weights than 1")
+        return members
 
 
 @method(
