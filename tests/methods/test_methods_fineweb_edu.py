@@ -188,3 +188,10 @@ def test_the_page_says_who_the_default_rater_is() -> None:
     page = describe("fineweb_edu")
     assert "stand-in" in page
     assert "2406.17557" in page
+
+
+def test_the_sample_can_be_picked_in_rounds(pool: PoolView, tmp_path: Path) -> None:
+    for student in ("head", "linear"):
+        settings = {"picker": "balanced", "n_rounds": 2, "n_documents": 80, "student": student}
+        found = columns(pool, tmp_path / student, **settings)["t"].to_numpy()[:-1]
+        assert found[0::3].mean() > max(found[1::3].mean(), found[2::3].mean())

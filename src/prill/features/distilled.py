@@ -30,6 +30,7 @@ from prill.features.grade_heads import GradeHeads
 from prill.features.keyed import derive_seed
 from prill.features.labelled import LabelledFile
 from prill.features.linear_model import LinearModel
+from prill.features.rated_rounds import RatedRounds
 from prill.features.ratings import RatedSample, texts_at
 from prill.features.vectors import VectorRows, Vectors
 
@@ -52,13 +53,13 @@ class Distilled(WholeFeature):
         main: the one of them that must differ between documents, and by which they are kept back.
         with_label: learn the label too (heads only).
         threshold: grade from which a document counts as good, for F1.
-        held_out: share of the rated documents kept back.
+        held_out: share of the rated documents kept back, of those that were drawn at random.
         n_buckets, epochs, lr: of the linear classifier.
     """
 
     kind: ClassVar[str] = "distilled"
     is_apart: ClassVar[bool] = True
-    ratings: RatedSample | LabelledFile
+    ratings: RatedSample | RatedRounds | LabelledFile
     vectors: Vectors | None
     scales: tuple[str, ...]
     main: str
@@ -66,8 +67,8 @@ class Distilled(WholeFeature):
     threshold: float = 3.0
     held_out: float = 0.2
     n_buckets: int = 1 << 18
-    epochs: int = 5
-    lr: float = 0.3
+    epochs: int = 25
+    lr: float = 0.5
 
     @property
     def label(self) -> str:
@@ -88,7 +89,9 @@ class Distilled(WholeFeature):
         grades = {name: table[name].to_numpy().astype(np.float64) for name in self.scales}
         keys = table["key"].to_numpy().astype(np.uint64)
         self._require(grades, len(keys))
-        held = stratified(grades[self.main], keys, self.held_out, given.seed)
+        held = np.zeros(len(keys), np.bool_)
+        may = _drawn_at_random(table)
+        held[may] = stratified(grades[self.main][may], keys[may], self.held_out, given.seed)
         if self.vectors is None:
             predicted, flops = self._fit_linear(given, table, grades, held, paths[0])
         else:
@@ -260,11 +263,21 @@ class DistilledGrades(ShardFeature):
         write_columns(path, columns, self.columns)
 
 
+def _drawn_at_random(table: pa.Table) -> NDArray[np.bool_]:
+    """Which ratings speak for the pool: all, but for rounds that chose some."""
+    if "is_random" not in table.column_names:
+        return np.ones(table.num_rows, np.bool_)
+    return np.asarray(table["is_random"].to_numpy())
+
+
 def _texts(given: Given, table: pa.Table) -> pa.Array:
     if "text" in table.column_names:
         return table["text"].combine_chunks()
     place = np.stack([table["shard"].to_numpy(), table["row"].to_numpy()], axis=1)
-    return pa.array([text for some in texts_at(given.pool, place) for text in some], pa.large_string())
+    order = np.lexsort((place[:, 1], place[:, 0]))
+    texts = np.empty(len(place), dtype=object)
+    texts[order] = [text for some in texts_at(given.pool, place[order]) for text in some]
+    return pa.array(texts.tolist(), pa.large_string())
 
 
 def _expected(model: LinearModel, text: pa.Array) -> NDArray[np.float64]:

@@ -17,13 +17,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from prill.errors import RecipeError
-from prill.features.rater.spec import RaterSpec, RulesSpec, must_have
+from prill.features.rater.spec import AnyRater, RaterSpec, RulesSpec, must_have
 from prill.methods.registry import Method, Scores, State, method
 
 if TYPE_CHECKING:
     from prill.corpus.columns import ColumnInfo
     from prill.features.feature import Feature, Given
+    from prill.features.labelled import LabelledFile
+    from prill.features.rated_rounds import RatedRounds
     from prill.features.rater.rubric import Rubric, Scale
+    from prill.features.ratings import RatedSample
     from prill.features.vectors import Vectors
 
 __all__ = ["FineWebEdu", "FineWebEduSettings"]
@@ -48,6 +51,12 @@ class FineWebEduSettings(BaseModel):
         None, description="Which of the rubric's scales is learnt; null: the last, or its only one."
     )
     n_documents: int = Field(1_000, ge=50, description="Documents that are rated; the paper: 450,000.")
+    picker: Literal["random", "balanced"] = Field(
+        "random",
+        description="random: all of them are drawn; balanced: in rounds, the first drawn, then those whose "
+        "grade the student is least sure of, the same number of each predicted grade, a fifth still drawn.",
+    )
+    n_rounds: int = Field(4, ge=2, le=20, description="Rounds of the balanced picker.")
     student: Literal["head", "linear"] = Field(
         "head", description="head: regression on vectors; linear: the classifier of words and n-grams."
     )
@@ -114,17 +123,17 @@ class FineWebEdu(Method):
             DataError: a folder or file that is named is not there.
         """
         from prill.features.distilled import Distilled, DistilledGrades
-        from prill.features.rated import rated_by, rubric_of
+        from prill.features.rated import rubric_of
 
         spec = must_have(self.settings.rater, "fineweb_edu")
         rubric = rubric_of(self.settings.rubric, base)
-        ratings = rated_by(rubric, spec, base, n_documents=self.settings.n_documents)
-        scale = self._scale(rubric)
+        scale = self._scale(rubric).name
+        vectors = self._vectors(base) if self.settings.student == "head" else None
         student = Distilled(
-            ratings=ratings,
-            vectors=self._vectors(base) if self.settings.student == "head" else None,
-            scales=(scale.name,),
-            main=scale.name,
+            ratings=self._ratings(rubric, spec, base, scale, vectors),
+            vectors=vectors,
+            scales=(scale,),
+            main=scale,
             threshold=self.settings.threshold,
             held_out=self.settings.held_out,
         )
@@ -153,6 +162,30 @@ class FineWebEdu(Method):
             ColumnInfo(name=name, unit="grade", direction=1, span=span, version=self.version, summary=summary)
             for name in targets
         ]
+
+    def _ratings(
+        self, rubric: Rubric, spec: AnyRater, base: Path, scale: str, vectors: Vectors | None
+    ) -> RatedSample | RatedRounds | LabelledFile:
+        from prill.features.rated import rated_by
+        from prill.features.ratings import RatedSample
+        from prill.features.rounds import rated_in_rounds
+
+        settings = self.settings
+        ratings = rated_by(rubric, spec, base, n_documents=settings.n_documents)
+        if settings.picker == "random" or not isinstance(ratings, RatedSample):
+            return ratings
+        n_first = settings.n_documents // settings.n_rounds
+        return rated_in_rounds(
+            rubric,
+            spec,
+            RatedSample.of(rubric, spec, base, n_documents=n_first),
+            n_documents=settings.n_documents,
+            n_rounds=settings.n_rounds,
+            scale=scale,
+            vectors=vectors,
+            threshold=settings.threshold,
+            held_out=settings.held_out,
+        )
 
     def _learnt(self, given: Given) -> Scale:
         """The scale that is predicted."""

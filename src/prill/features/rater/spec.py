@@ -12,6 +12,7 @@ from prill.features.asking.endpoint import EndpointSpec
 from prill.run.fingerprint import file_digest, fingerprint
 
 __all__ = [
+    "AnyRater",
     "EndpointRaterSpec",
     "LabelsSpec",
     "ModelRaterSpec",
@@ -133,14 +134,11 @@ class LabelsSpec(_Spec):
         return self.model_dump(mode="json", exclude={"path"})
 
 
-RaterSpec: TypeAlias = Annotated[
-    RulesSpec | EndpointRaterSpec | ModelRaterSpec | LabelsSpec, Field(discriminator="kind")
-]
+AnyRater: TypeAlias = RulesSpec | EndpointRaterSpec | ModelRaterSpec | LabelsSpec
+RaterSpec: TypeAlias = Annotated[AnyRater, Field(discriminator="kind")]
 
 
-def must_have(
-    spec: RulesSpec | EndpointRaterSpec | ModelRaterSpec | LabelsSpec | None, method: str
-) -> RulesSpec | EndpointRaterSpec | ModelRaterSpec | LabelsSpec:
+def must_have(spec: AnyRater | None, method: str) -> AnyRater:
     """The rater.
 
     Raises:
@@ -157,7 +155,7 @@ def must_have(
     return spec
 
 
-def digest_of(spec: RulesSpec | EndpointRaterSpec | ModelRaterSpec | LabelsSpec, base: Path) -> str:
+def digest_of(spec: AnyRater, base: Path) -> str:
     """Hash of what the rater reads from disk; "" where that is nothing.
 
     Raises:
