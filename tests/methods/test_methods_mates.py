@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prill.errors import DataError
 from prill.features.stages import (
     fit_ridge,
     preference,
@@ -205,3 +206,17 @@ def test_probes_at_rate_zero_are_all_alike_and_do_not_divide_by_zero(tmp_path: P
     assert counts["is_constant"]
     assert counts["n_taken"] > 0
     assert np.isfinite(load_file(features.done[model].path)["weight"]).all()
+
+
+def test_too_little_to_probe_or_to_judge_by_is_told(tmp_path: Path) -> None:
+    from prill.features.checkpoints import Warmed
+    from prill.features.probes import Probes
+    from prill.features.proxies import Proxy
+
+    start = Warmed.of(Proxy.of_pool(n_tokens=6_000), n_steps=2, n_rows=1)
+    few = documents(12, seed=1, n_words=(200, 210))
+    with pytest.raises(DataError, match="at least 20 documents that may be chosen, found 12"):
+        resolve([Probes(checkpoint=start, targets=("b",))], few, {"b": few[:4]}, tmp_path / "few")
+    pool = documents(60, seed=1)
+    with pytest.raises(DataError, match="at least 64 tokens of target 'b' to judge models by, found"):
+        resolve([Probes(checkpoint=start, targets=("b",))], pool, {"b": ["a b", "c"]}, tmp_path / "short")

@@ -137,7 +137,7 @@ class InfluenceModel(WholeFeature):
     vectors: Vectors
     earlier: tuple[InfluenceModel, ...] = ()
     target: str
-    share: float = 0.05
+    share: float = 0.025
     temperature: float = 0.5
     form: Form = "gumbel"
 

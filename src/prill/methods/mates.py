@@ -43,7 +43,12 @@ class MATESSettings(BaseModel):
     n_stages: int = Field(2, ge=1, le=10, description="Stages; each probes the model anew.")
     n_probes: int = Field(256, ge=20, description="Documents that are probed at a stage; the paper: 80,000.")
     n_exam_tokens: int = Field(2048, ge=64, description="Tokens of each target read after a probe's step.")
-    stage_share: float = Field(0.05, gt=0, le=1, description="Share of the pool's tokens a stage takes.")
+    stage_share: float = Field(
+        0.025,
+        gt=0,
+        le=1,
+        description="Share of the pool's tokens a stage takes; all stages together should make the budget.",
+    )
     stage_tokens: int = Field(100_000, ge=1, description="Tokens of them that the model is trained on.")
     temperature: float = Field(
         0.5, gt=0, description="Divides predictions before the noise; code 0.5, paper 1."
@@ -142,7 +147,7 @@ class MATES(Method):
     def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
         from prill.corpus.columns import ColumnInfo
 
-        summary = "stages left when it was taken, and the rank of its predicted influence between 0 and 1"
+        summary = "stages left when it was taken, plus its predicted influence between 0 and 1"
         return [
             ColumnInfo(name=name, unit="1", direction=1, version=self.version, summary=summary)
             for name in targets

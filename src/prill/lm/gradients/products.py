@@ -34,8 +34,7 @@ def inner_products(trace: Trace, gradients: Gradients, *, n_chunks: int) -> torc
     """<g_i, G_r> of every chunk's summed gradient with R gradients, fp64, (C, R)."""
     per_token: torch.Tensor | None = None
     for name, layer in trace.layers.items():
-        seen = torch.matmul(layer.inputs, gradients[name])  # (R, N, O)
-        part = (seen * layer.above).sum(2).T
+        part = _per_token(layer.inputs, layer.above, gradients[name])
         per_token = part if per_token is None else per_token + part
     assert per_token is not None
     return _by_chunk(per_token.double(), trace.owner, n_chunks)
@@ -105,6 +104,13 @@ class Projection:
             entries = torch.randint(0, 2, (size, self.width), generator=draw).float().mul_(2).sub_(1)
         matrix: torch.Tensor = entries.div_(self.width**0.5)
         return matrix
+
+
+def _per_token(inputs: torch.Tensor, above: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
+    """d_t' G_r' x_t, (N, R); the wider of x and d is multiplied, so that less is written between."""
+    if gradients.shape[1] > gradients.shape[2]:
+        return torch.stack([((inputs @ one) * above).sum(1) for one in gradients], dim=1)
+    return torch.stack([((above @ one.T) * inputs).sum(1) for one in gradients], dim=1)
 
 
 def _by_chunk(per_token: torch.Tensor, owner: torch.Tensor, n_chunks: int) -> torch.Tensor:
