@@ -301,9 +301,13 @@ class TargetVectors(WholeFeature):
 
     kind: ClassVar[str] = "target-vectors"
     rests_on: ClassVar[Literal["texts", "pool"]] = "texts"
-    is_apart: ClassVar[bool] = True
     of_pool: Vectors
     targets: tuple[str, ...]
+
+    @property
+    def is_apart(self) -> bool:  # type: ignore[override]
+        """Models run in a process of one thread; hashing is done before one would start."""
+        return self.of_pool.embedding != "hashed"
 
     @property
     def label(self) -> str:

@@ -268,7 +268,7 @@ def capped(p: _Shares, p_g: _Shares, *, repeats: float) -> _Shares:
         DataError: even all clusters at the cap do not fill the training.
     """
     limit = repeats * p_g
-    if limit.sum() < 1:
+    if limit.sum() < 1 - 1e-9:
         raise DataError(
             f"expected a cap that fills the budget, found one that fills {limit.sum():.3g} of it",
             hint="raise max_epochs or lower budget_tokens",
