@@ -1,135 +1,127 @@
-"""A rater's budget in rounds: rare grades are found, and only the random part measures the student."""
+"""Rounds of random subsets: the released sampler's blocks, its defect repaired, and what chance allows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from computed import Computed, pool_of
-from prill.corpus.columns import read_columns
-from prill.errors import DataError
-from prill.features.distilled import Distilled, DistilledGrades
-from prill.features.feature import Feature
-from prill.features.pool import PoolView
-from prill.features.rated_rounds import RatedRounds
-from prill.features.rater.rubric import Rubric, Scale
-from prill.features.ratings import RatedSample
-from prill.features.rounds import NextToLabel, grade_probabilities, rated_in_rounds
-from prill.features.vectors import Vectors
-from rating_server import RatingServer
+from prill.errors import RecipeError
+from prill.features.rounds import Order, Wrap, independent_blocks, keyed_order, served_blocks
 
-RUBRIC = Rubric.model_validate(
-    {"name": "shine", "system": "Does it shine?", "scales": [{"name": "shine", "low": 0, "high": 2}]}
-)
+N = 10
 
 
-def documents(n: int = 300) -> list[str]:
-    """Nine in ten do not shine; one in twenty shines a little, one in twenty much."""
-    rng = np.random.default_rng(0)
-    dull = ["stone", "river", "table", "paper", "window", "garden", "letter", "road", "cloud", "chair"]
-    grades = [1 if i % 20 == 7 else 2 if i % 20 == 13 else 0 for i in range(n)]
-    return [
-        " ".join([*rng.choice(dull, 30), *["glitter"] * (9 * grade), f"n{i}"])
-        for i, grade in enumerate(grades)
-    ]
+def shuffled_like_the_reference() -> Order:
+    """One array shuffled in place again and again by numpy's legacy generator, seed 0."""
+    state, ids, passes = np.random.RandomState(0), np.arange(N), []
+
+    def order(number: int) -> tuple[np.ndarray, np.ndarray]:
+        while len(passes) <= number:
+            state.shuffle(ids)
+            passes.append(ids.copy())
+        return passes[number], np.ones(N, np.int64)
+
+    return order
 
 
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> PoolView:
-    return pool_of(documents(), tmp_path_factory.mktemp("pool"))
+def keyed(seed: int, keys: np.ndarray, units: np.ndarray | None = None) -> Order:
+    units = np.ones(len(keys), np.int64) if units is None else units
+
+    def order(number: int) -> tuple[np.ndarray, np.ndarray]:
+        ids = keyed_order(seed, number, keys)
+        return ids, units[ids]
+
+    return order
 
 
-@pytest.fixture
-def server() -> Iterator[RatingServer]:
-    made = RatingServer(lambda message: f"shine: {message.count('glitter') // 9}")
-    yield made
-    made.close()
+def lists(blocks: list[np.ndarray]) -> list[list[int]]:
+    return [block.tolist() for block in blocks]
 
 
-def rounds(server: RatingServer, folder: Path, *, n: int = 120, n_rounds: int = 4) -> RatedRounds:
-    spec = server.spec()
-    return rated_in_rounds(
-        RUBRIC,
-        spec,
-        RatedSample.of(RUBRIC, spec, folder, n_documents=n // n_rounds),
-        n_documents=n,
-        n_rounds=n_rounds,
-        scale="shine",
-        vectors=Vectors.of("hashed"),
-        threshold=1,
-        held_out=0.2,
-    )
+def test_the_released_samplers_rounds_are_repeated_defect_included() -> None:
+    found = served_blocks(shuffled_like_the_reference(), 3, 8, wrap="reference")
+    assert lists(found) == [
+        [2, 8, 4], [9, 1, 6], [7, 3, 0], [5, 2], [9, 6, 8], [4, 5, 0], [2, 7, 3], [1, 9],
+    ]  # fmt: skip
+    for wrap in ("reference", "refill", "drop"):  # no seam, no difference
+        halves = served_blocks(shuffled_like_the_reference(), 5, 4, wrap=wrap)  # type: ignore[arg-type]
+        assert lists(halves) == [[2, 8, 4, 9, 1], [6, 7, 3, 0, 5], [9, 6, 8, 4, 5], [0, 2, 7, 3, 1]]
 
 
-def test_rare_grades_are_labelled_more_often_than_by_chance(
-    server: RatingServer, pool: PoolView, tmp_path: Path
+def test_the_seam_is_completed_by_the_next_permutation_or_dropped() -> None:
+    # the second permutation is 9 6 8 4 5 0 2 7 3 1; the tail of the first is 5
+    filled = served_blocks(shuffled_like_the_reference(), 3, 6, wrap="refill")
+    assert lists(filled)[3:] == [[5, 9, 6], [8, 4, 5], [0, 2, 7]]
+    dropped = served_blocks(shuffled_like_the_reference(), 3, 6, wrap="drop")
+    assert lists(dropped)[3:] == [[9, 6, 8], [4, 5, 0], [2, 7, 3]]
+
+
+def test_a_document_of_the_tail_is_not_read_twice_in_the_round_at_the_seam() -> None:
+    passes = [np.array([0, 1, 2, 3, 4]), np.array([4, 0, 1, 2, 3])]
+    found = served_blocks(lambda k: (passes[k % 2], np.ones(5, np.int64)), 2, 5, wrap="refill")
+    assert lists(found) == [[0, 1], [2, 3], [4, 0], [4, 1], [2, 3]]
+
+
+@given(st.integers(1, 40), st.data(), st.sampled_from(["refill", "drop"]))
+def test_every_round_is_whole_and_every_pass_serves_each_document_once(
+    n: int, data: st.DataObject, wrap: Wrap
 ) -> None:
-    rated = rounds(server, tmp_path)
-    computed = Computed(pool, tmp_path / "c").of(rated)
-    table = read_columns(computed.parts[rated][0])
-    assert table.num_rows == 120
-    assert len(set(table["key"].to_pylist())) == 120  # nothing is labelled twice
-    assert len(server.requests) == 120
-    is_random = table["is_random"].to_numpy(zero_copy_only=False)
-    # The first round, and a fifth of each of the three others: 30 + 3 * 6.
-    assert int(is_random.sum()) == 48
-    grades = table["shine"].to_numpy()
-    # 30 of 300 documents shine. By chance 12 of 120 would be labelled, of the chosen 72 about 7.
-    assert int((grades > 0).sum()) >= 20
-    assert int((grades[~is_random] > 0).sum()) >= 12
-    student = Distilled(ratings=rated, vectors=Vectors.of("hashed"), scales=("shine",), main="shine")
-    computed.of(DistilledGrades.of(student))
-    held = set(read_columns(computed.parts[student][1])["key"].to_pylist())
-    drawn = {key for key, chance in zip(table["key"].to_pylist(), is_random, strict=True) if chance}
-    assert held
-    assert held <= drawn
+    size = data.draw(st.integers(1, n))
+    order = keyed(data.draw(st.integers(0, 5)), np.arange(n, dtype=np.uint64) * 977)
+    blocks = served_blocks(order, size, 3 * n // size + 1, wrap=wrap)
+    assert all(len(block) == size == len(set(block.tolist())) for block in blocks)
+    served = np.concatenate(blocks)
+    if wrap == "refill" or n % size == 0:
+        for start in range(0, len(served) - n + 1, n):
+            assert sorted(served[start : start + n].tolist()) == list(range(n))
 
 
-def test_rounds_are_the_same_when_they_are_made_again(
-    server: RatingServer, pool: PoolView, tmp_path: Path
+@given(st.lists(st.integers(1, 9), min_size=3, max_size=30), st.data())
+def test_rounds_of_tokens_hold_at_least_their_size_and_not_a_document_more(
+    units: list[int], data: st.DataObject
 ) -> None:
-    found = []
-    for name in ("a", "b"):
-        rated = rounds(server, tmp_path, n=80, n_rounds=2)
-        computed = Computed(pool, tmp_path / name).of(rated)
-        found.append(computed.parts[rated][0].read_bytes())
-    assert found[0] == found[1]
+    sizes = np.array(units)
+    amount = data.draw(st.integers(1, int(sizes.sum())))
+    for block in served_blocks(keyed(1, np.arange(len(units), dtype=np.uint64), sizes), amount, 4):
+        assert sizes[block].sum() >= amount > sizes[block[:-1]].sum()
 
 
-def test_what_chose_says_with_what_probability(server: RatingServer, pool: PoolView, tmp_path: Path) -> None:
-    rated = rounds(server, tmp_path, n=80, n_rounds=2)
-    computed = Computed(pool, tmp_path / "c").of(rated)
-    (chosen,) = rated.chosen
-    assert isinstance(chosen, NextToLabel)
-    table = read_columns(computed.parts[chosen][0])
-    is_random = table["is_random"].to_numpy(zero_copy_only=False)
-    inclusion = table["inclusion"].to_numpy()
-    # 260 candidates; 32 balanced picks are certain, 8 of the other 228 are drawn.
-    assert set(inclusion[~is_random]) == {1.0}
-    assert inclusion[is_random] == pytest.approx(np.full(8, 8 / 228))
-    assert computed.counts[chosen]["n_candidates"] == 260
+def test_rounds_are_functions_of_seed_and_text_not_of_shards() -> None:
+    keys = np.random.default_rng(0).integers(0, 2**63, 60).astype(np.uint64)
+    turned = np.random.default_rng(1).permutation(60)
+
+    def texts(make: Callable[[Order], list[np.ndarray]]) -> list[list[set[int]]]:
+        return [
+            [set(here[block].tolist()) for block in make(keyed(3, here))] for here in (keys, keys[turned])
+        ]
+
+    for make in (lambda o: served_blocks(o, 7, 12), lambda o: independent_blocks(o, 7, 12)):
+        straight, other = texts(make)
+        assert straight == other
+    assert lists(independent_blocks(keyed(3, keys), 7, 3)) != lists(independent_blocks(keyed(4, keys), 7, 3))
 
 
-def test_a_pool_that_is_labelled_whole_has_nothing_left(server: RatingServer, tmp_path: Path) -> None:
-    small = pool_of(documents(40), tmp_path / "pool")
-    with pytest.raises(DataError, match="not rated yet, found none"):
-        Computed(small, tmp_path / "c").of(rounds(server, tmp_path, n=80, n_rounds=2))
+def test_with_replacement_every_document_is_as_likely_and_rounds_overlap_by_chance() -> None:
+    n, size, rounds = 200, 40, 400
+    blocks = independent_blocks(keyed(0, np.arange(n, dtype=np.uint64) * 7919), size, rounds)
+    counts = np.bincount(np.concatenate(blocks), minlength=n)
+    p = size / n
+    spread = np.sqrt(rounds * p * (1 - p))  # binomial
+    assert abs(counts - rounds * p).max() < 4.5 * spread  # 200 documents: P(any beyond) < 0.2%
+    chi2 = (((counts - rounds * p) / spread) ** 2).sum()
+    assert abs(chi2 - n) < 5 * np.sqrt(2 * n)
+    overlaps = [len(np.intersect1d(a, b)) for a, b in zip(blocks[::2], blocks[1::2], strict=True)]
+    expected = size * size / n  # b^2 / N = 8, hypergeometric
+    sd = np.sqrt(expected * (1 - p) * (n - size) / (n - 1))
+    assert abs(np.mean(overlaps) - expected) < 4 * sd / np.sqrt(len(overlaps))
 
 
-def test_probabilities_of_grades_add_up_and_peak_at_the_prediction() -> None:
-    scale = Scale(name="g", low=1, high=5)
-    found = grade_probabilities(np.array([-3.0, 1.2, 3.0, 9.0]), scale, 0.5)
-    assert found.sum(axis=1) == pytest.approx(np.ones(4))
-    assert found.argmax(axis=1).tolist() == [0, 0, 2, 4]
-
-
-def test_the_rounds_are_a_graph_of_features(server: RatingServer, tmp_path: Path) -> None:
-    rated = rounds(server, tmp_path, n=90, n_rounds=3)
-    assert len(rated.rounds) == 3
-    assert len(rated.chosen) == 2
-    assert [r.n_documents for r in rated.rounds] == [30, 30, 30]
-    assert all(isinstance(need, Feature) for need in rated.needs)
-    assert len({r.digest for r in rated.rounds}) == 3
+def test_a_round_larger_than_the_pool_is_refused_with_both_sizes() -> None:
+    order = keyed(0, np.arange(5, dtype=np.uint64))
+    for make in (served_blocks, independent_blocks):
+        with pytest.raises(RecipeError, match="pool of 5, found 6"):
+            make(order, 6, 1)

@@ -167,8 +167,8 @@ class FineWebEdu(Method):
         self, rubric: Rubric, spec: AnyRater, base: Path, scale: str, vectors: Vectors | None
     ) -> RatedSample | RatedRounds | LabelledFile:
         from prill.features.rated import rated_by
+        from prill.features.rating_rounds import rated_in_rounds
         from prill.features.ratings import RatedSample
-        from prill.features.rounds import rated_in_rounds
 
         settings = self.settings
         ratings = rated_by(rubric, spec, base, n_documents=settings.n_documents)
