@@ -26,12 +26,15 @@ from prill.stats.conformal import conformal_p_values
 N_GOOD, N_ALL = 150, 600
 TEXTS = documents(N_GOOD, seed=1, kind="a") + documents(N_ALL - N_GOOD, seed=2, kind="b")
 TARGETS = {"a": documents(60, seed=3, kind="a")}
+IS_GOOD = np.arange(N_ALL) < N_GOOD
 MEMBERS = [{"method": "random", "settings": {"seed": 3}}, {"method": "dsir"}]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("optcs")
+    made = tmp_path_factory.mktemp("optcs")
+    write_labels(made / "labels.jsonl", np.random.default_rng(4).permutation(N_ALL)[:200], IS_GOOD)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +92,6 @@ def test_known_positives_are_taken_off_by_hand() -> None:
 def test_with_labels_mistakes_stay_below_q_and_the_noise_is_not_chosen(
     features: Features, folder: Path
 ) -> None:
-    rng = np.random.default_rng(4)
-    is_good = np.arange(N_ALL) < N_GOOD
-    write_labels(folder / "labels.jsonl", rng.permutation(N_ALL)[:200], is_good)
     feature = asked({"labels": "labels.jsonl", "q": 0.2}, folder)
     score = column(features, feature)
     told = counts(features, feature)
@@ -101,7 +101,7 @@ def test_with_labels_mistakes_stay_below_q_and_the_noise_is_not_chosen(
     assert told["n_nulls"][0] == 200 - round(200 * told["prevalence"][0])
     selected = score >= 0
     assert selected[:N_GOOD].mean() > 0.8
-    assert (selected & ~is_good).sum() / selected.sum() <= 0.2 + 0.08  # sd of a share of 0.2 among 180: 0.03
+    assert (selected & ~IS_GOOD).sum() / selected.sum() <= 0.2 + 0.08  # sd of a share of 0.2 among 180: 0.03
     assert told["fdr_estimate"][0] <= 0.2
     assert told["guarantee"].startswith("FDR <= q")
 
@@ -150,13 +150,12 @@ def test_target_texts_are_scored_as_if_they_were_of_the_pool(features: Features,
 
 
 def test_too_few_labels_are_told_with_the_numbers_that_would_do(features: Features, folder: Path) -> None:
-    is_good = np.arange(N_ALL) < N_GOOD
-    write_labels(folder / "few.jsonl", np.arange(140, 190), is_good)
+    write_labels(folder / "few.jsonl", np.arange(140, 190), IS_GOOD)
     with pytest.raises(
         DataError, match=r"at least 100 labelled documents of the pool, 30 of them at most 0\.5"
     ):
         column(features, asked({"labels": "few.jsonl", "q": 0.1}, folder))
-    write_labels(folder / "one.jsonl", np.arange(200, 400), is_good)
+    write_labels(folder / "one.jsonl", np.arange(200, 400), IS_GOOD)
     with pytest.raises(DataError, match="and some above, found 200, 200 and 0"):
         column(features, asked({"labels": "one.jsonl", "q": 0.1}, folder))
 
@@ -189,6 +188,14 @@ def test_labels_that_are_none_are_named(
 def test_a_missing_file_of_labels_is_told_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(PrillError, match="expected a file of labels, found none"):
         asked({"labels": "nothing.jsonl"}, tmp_path)
+
+
+def test_shards_change_no_bit(features: Features, folder: Path, tmp_path: Path) -> None:
+    settings = {"labels": str(folder / "labels.jsonl"), "q": 0.3, "pruning": "heterogeneous"}
+    here = column(features, asked(settings, folder))
+    recipe = recipe_of(tmp_path, TEXTS, TARGETS, arms=[{"name": "arm", "method": "random"}], shards=5)
+    with opened(recipe, tmp_path) as others:
+        assert column(others, asked(settings, folder)).tobytes() == here.tobytes()
 
 
 def test_the_default_members_and_weights_that_mean_nothing() -> None:

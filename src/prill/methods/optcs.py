@@ -269,7 +269,7 @@ class OptCS(Method):
         wanted = settings.n_test + (settings.n_calibration if labelled is None else 0)
         share = given.pool.share_of(n_documents=wanted)
         first = share * (settings.n_calibration / wanted) if labelled is None else 0.0
-        parts: dict[str, list[Any]] = {"labelled": [], "test": [], "key": []}
+        parts: dict[str, list[Any]] = {"labelled": [], "test": [], "key": [], "test key": []}
         for shard in range(given.pool.n_shards):
             key = given.pool.keys(shard)
             scores_KD = np.stack([_column(given, name, target, shard) for name in names])
@@ -278,8 +278,12 @@ class OptCS(Method):
             is_labelled = draw < first if labelled is None else np.isin(key, labelled[0])
             parts["labelled"].append(scores_KD[:, judged & is_labelled])
             parts["key"].append(key[judged & is_labelled])
-            parts["test"].append(scores_KD[:, judged & ~is_labelled & (draw < share)])
+            is_test = judged & ~is_labelled & (draw < share)
+            parts["test"].append(scores_KD[:, is_test])
+            parts["test key"].append(key[is_test])
         found = {name: np.concatenate(rows, axis=-1) for name, rows in parts.items()}
+        # Draws of pruning go by place: by the order of keys, they do not depend on the shards.
+        found["test"] = found["test"][:, np.argsort(found["test key"], kind="stable")]
         if labelled is not None:  # of exact copies in the pool one counts
             found["key"], one = np.unique(found["key"], return_index=True)
             found["labelled"] = found["labelled"][:, one]
