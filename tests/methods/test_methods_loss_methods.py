@@ -107,3 +107,24 @@ def test_faults_are_named(tmp_path: Path) -> None:
     settings = {**SMALL, "min_tokens": 10_000, "keep": "medium"}
     with pytest.raises(DataError, match="documents of at least 10000 tokens to rank, found none"):
         run_method("perplexity", POOL, TARGETS, settings, tmp_path / "floor")
+
+
+def test_preselect_needs_models_that_differ_and_documents_that_deny(tmp_path: Path) -> None:
+    settings = {
+        "sizes": ["pico"] * 4,
+        "tokens": [600, 1500, 3000, 6000],
+        "seed_documents": 70,
+        "precision": "fp32",
+        "lr": 1.0,
+        "epochs": 20,
+    }
+    found = run_method("preselect", POOL, TARGETS, settings, tmp_path)["b"]
+    assert ((found > 0) & (found < 1)).all()
+    # Every stronger model reads kind a better; the weak ones swap places on some documents of the others.
+    assert found[KINDS == "a"].mean() > found[KINDS == "b"].mean() + 0.1
+    for changes, said in (
+        ({"tokens": [600, 1500, 3000]}, "`sizes` and `tokens` must be as many, found 4 and 3"),
+        ({"tokens": [600, 600, 600, 900]}, "needs at least 4 different models, found 2"),
+    ):  # told before anything is computed
+        with pytest.raises(RecipeError, match=said):
+            run_method("preselect", POOL, TARGETS, {**settings, **changes}, tmp_path / "faults")

@@ -33,6 +33,7 @@ from prill.run.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from prill.corpus.tokenizer import TextTokenizer
+    from prill.features.pool import Sample
     from prill.lm.scoring.columns import Detail
     from prill.lm.scoring.models import ModelFolder
 
@@ -231,8 +232,7 @@ class SampleLoss(_Reading, WholeFeature):
         return ("losses.parquet",)
 
     def build(self, given: Given, paths: Sequence[Path]) -> Mapping[str, Any]:
-        drawn_by = derive_seed(given.seed, f"loss sample {self.use}")
-        sample = given.pool.sample(seed=drawn_by, n_documents=self.n_documents)
+        sample = self.sample(given)
         table, scorer = self.of_text(given, sample.text)
         columns = {name: table[name] for name in table.column_names}
         places = [
@@ -244,6 +244,11 @@ class SampleLoss(_Reading, WholeFeature):
         n_tokens = int(table["n_tokens"].to_numpy().sum())
         counts = {"n_documents": table.num_rows, "n_tokens": n_tokens, "precision": scorer.precision}
         return {**counts, "flops": self.flops_of(given, n_tokens)}
+
+    def sample(self, given: Given) -> Sample:
+        """The documents, in the order of the rows."""
+        drawn_by = derive_seed(given.seed, f"loss sample {self.use}")
+        return given.pool.sample(seed=drawn_by, n_documents=self.n_documents)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,7 +310,7 @@ def _numbers(table: pa.Table, name: str) -> NDArray[np.float64]:
 def _name_of(model: LanguageModel) -> str:
     if isinstance(model, ModelDirectory):
         return model.label
-    return f"{model.size}, {model.label.split(' on ', 1)[-1]}"
+    return f"{model.size} of {model.n_tokens:,} tokens, {model.label.split(' on ', 1)[-1]}"
 
 
 def _shard_documents(given: Given, shard: int, counter: TokenCounter) -> Iterator[Document]:

@@ -25,7 +25,6 @@ from prill.errors import DataError, InternalError
 from prill.features.feature import Given, WholeFeature
 from prill.features.keyed import derive_seed, keyed_uniform
 from prill.features.pool import PoolView
-from prill.features.token_counts import TokenCounter
 from prill.run.atomic import atomic_write
 
 if TYPE_CHECKING:
@@ -75,6 +74,8 @@ class PoolSample(WholeFeature):
         return ("sample.tokens",)
 
     def build(self, given: Given, paths: Sequence[Path]) -> Mapping[str, Any]:
+        from prill.features.token_counts import TokenCounter
+
         counter = TokenCounter.of(given.pool.tokenizer.read_bytes())
         place = self.places(given.pool, given.seed)
         found: dict[tuple[int, int], NDArray[np.uint32]] = {}
@@ -228,6 +229,7 @@ class Proxy(WholeFeature):
         return given.files(self)[0].parent
 
     def build(self, given: Given, paths: Sequence[Path]) -> Mapping[str, Any]:
+        from prill.features.token_counts import TokenCounter
         from prill.lm.backend import keep_freed_memory, require_torch
         from prill.lm.checkpoint import load_model, save_model
         from prill.lm.feed.stream import StreamFeed
@@ -307,6 +309,7 @@ class Proxy(WholeFeature):
         Raises:
             DataError: it is too short for a training; says how much would do.
         """
+        from prill.features.token_counts import TokenCounter
         from prill.lm.data import TokenStream
 
         if self.sample is not None:
