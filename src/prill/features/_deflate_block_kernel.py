@@ -27,7 +27,7 @@ _ORDER: Final = 1107
 
 
 def deflate_tables() -> NDArray[np.uint8]:
-    """Codes of lengths and distances, extra bits, and the order of the code lengths, uint8, one behind another.
+    """Codes of lengths and distances, extra bits, and the order of the code lengths: uint8, joined.
 
     Source: RFC 1951, section 3.2.5.
     """

@@ -20,9 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prill.features._deflate_block_kernel import block_bits, distance_code
-from prill.features._jit import inlined, inlined_bare, kernel, load64, trailing_zeros
+from prill.features._deflate_match_kernel import (
+    FARTHEST,
+    HASH_SIZE,
+    LONGEST,
+    Scratch,
+    hashes,
+    insert,
+    longest,
+    longest_behind,
+)
+from prill.features._jit import inlined, kernel, load64
 
-__all__ = ["CONFIG", "MOST", "OWN", "ROOM", "FARTHEST", "Scratch", "alone", "jointly", "prepare", "scratch"]
+__all__ = ["CONFIG", "FARTHEST", "MOST", "OWN", "ROOM", "Scratch", "alone", "jointly", "prepare", "scratch"]
 
 # Levels from 4: good, lazy, nice, chain.
 CONFIG = {
@@ -35,34 +45,25 @@ CONFIG = {
 }
 MOST = 65_000
 """Bytes of a text with the text behind it; a little below where the window slides."""
-FARTHEST = 32_768 - 262
-"""Bytes that a match may lie back."""
 ROOM = 320
 """Bytes behind a text that loads may touch."""
 OWN = 8
 """Numbers kept for a byte of a text behind: length and distance of its match with all tries and with a
 quarter of them, places of the same three bytes, hashes of three, four and five bytes."""
 
-_HASH_SIZE = 32_768
 _LOOKAHEAD = 262  # longest match, shortest match and one byte
-_LONGEST = 258
 _TOO_FAR = 4096
 _BLOCK_SYMBOLS = 16_383
-_THREE, _FOUR = np.uint64(0xFFFFFF), np.uint64(0xFFFFFFFF)
-_FIVE = np.uint64(0xFFFFFFFFFF)
-_MIX = np.uint64(0x9E3779B97F4A7C15)
 
 # Places in the state.
 _AT, _LENGTH, _START, _AVAILABLE, _BLOCK, _SYMBOLS, _BITS = range(7)
-
-Scratch = tuple[NDArray[np.uint8], NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint64]]
 
 
 def scratch() -> Scratch:
     """Room to work in, for one thread: bytes, heads of chains, links between places, fives that occur."""
     return (
         np.zeros(MOST + ROOM, np.uint8),
-        np.zeros((2, _HASH_SIZE), np.uint16),
+        np.zeros((2, HASH_SIZE), np.uint16),
         np.zeros((1 << 16, 3), np.uint16),
         np.zeros(1 << 10, np.uint64),
     )
@@ -87,7 +88,7 @@ def alone(
             continue
         _load(data, offsets_D1[d], n, buffer, 0)
         _reset(state, counts, work)
-        _parse(work, n, n, n, config, tables, state, counts, own, 0, True)
+        _parse(work, n, n, n, config, tables, state, counts, own, 0, 0)
         bytes_D[d] = _finished(buffer, n, tables, state, counts)
 
 
@@ -99,7 +100,7 @@ def prepare(
     work: Scratch,
     own_P: NDArray[np.uint16],
 ) -> None:
-    """What each text of up to FARTHEST bytes, to be put behind others, finds within itself; shape (P, OWN)."""
+    """What each text of up to FARTHEST bytes, put behind others, finds within itself; shape (P, OWN)."""
     buffer, heads, links, fives = work
     nice, tries = config[2], config[3]
     state, counts = np.zeros(8, np.int64), np.zeros(320, np.int64)
@@ -111,14 +112,14 @@ def prepare(
         _load(data, offsets_N1[j], n, buffer, 1)  # from 1, because zlib's place 0 is never matched
         for p in range(n - 2):
             at, row = p + 1, offsets_N1[j] + p
-            _insert(buffer, at, heads, links, fives)
-            most = min(n - p, _LONGEST)
+            insert(buffer, at, heads, links, fives)
+            most = min(n - p, LONGEST)
             for k in range(2):
-                length, start = _longest(buffer, at, n - p, 2, tries >> (2 * k), nice, links)
+                length, start = longest(buffer, at, n - p, 2, tries >> (2 * k), nice, links)
                 own_P[row, 2 * k] = min(length, most)
                 own_P[row, 2 * k + 1] = at - start
             own_P[row, 4] = links[at, 2] - 1
-            h, g, f = _hashes(load64(buffer, at))
+            h, g, f = hashes(load64(buffer, at))
             own_P[row, 5], own_P[row, 6], own_P[row, 7] = h, g, f
 
 
@@ -154,9 +155,9 @@ def jointly(
         _load(data, first, n, buffer, 0)
         _reset(before, counts_before, work)
         stop = n - _LOOKAHEAD + 1
-        _parse(work, n, n, stop, config, tables, before, counts_before, own_P, 0, True)
+        _parse(work, n, n, stop, config, tables, before, counts_before, own_P, 0, 0)
         for at in range(before[_AT], n - 3):
-            _insert(buffer, at, heads, links, fives)
+            insert(buffer, at, heads, links, fives)
         for i in range(columns_N.shape[0]):
             begin = offsets_behind[columns_N[i]]
             size = offsets_behind[columns_N[i] + 1] - begin
@@ -168,11 +169,11 @@ def jointly(
             seam = max(n - 3, 0)
             last = min(n, n + size - 2)
             for at in range(seam, last):
-                _insert(buffer, at, heads, links, fives)
-            _parse(work, n + size, n, n + size, config, tables, state, counts, own_P, begin, False)
+                insert(buffer, at, heads, links, fives)
+            _parse(work, n + size, n, n + size, config, tables, state, counts, own_P, begin, n + size)
             bytes_DN[d, i] = _finished(buffer, n + size, tables, state, counts)
             for at in range(last - 1, seam - 1, -1):
-                h, g, _ = _hashes(load64(buffer, at))
+                h, g, _ = hashes(load64(buffer, at))
                 heads[0, h], heads[1, g] = links[at, 0], links[at, 1]
 
 
@@ -208,150 +209,6 @@ def _finished(
     return (block_bits(counts, tables, state[_BITS], total - state[_BLOCK]) + 7) >> 3
 
 
-@inlined_bare
-def _hashes(word: np.uint64) -> tuple[int, int, int]:
-    """Of the first three bytes as zlib has it, of four and of five."""
-    a, b, c = word & 0xFF, (word >> 8) & 0xFF, (word >> 16) & 0xFF
-    three = ((a << 10) ^ (b << 5) ^ c) & (_HASH_SIZE - 1)
-    four = (((word & _FOUR) << 32) * _MIX) >> 49
-    five = (((word & _FIVE) << 24) * _MIX) >> 48
-    return np.int64(three), np.int64(four), np.int64(five)
-
-
-@inlined_bare
-def _insert(
-    buffer: NDArray[np.uint8],
-    at: int,
-    heads: NDArray[np.uint16],
-    links: NDArray[np.uint16],
-    fives: NDArray[np.uint64],
-) -> None:
-    """Puts a place in front of its two chains; 0 ends a chain."""
-    h, g, f = _hashes(load64(buffer, at))
-    found = heads[0, h]
-    links[at, 0], links[at, 1], links[at, 2] = found, heads[1, g], links[found, 2] + 1
-    heads[0, h] = at
-    heads[1, g] = at
-    fives[f >> 6] |= np.uint64(1) << np.uint64(f & 63)
-
-
-@inlined_bare
-def _agreement(buffer: NDArray[np.uint8], a: int, b: int) -> int:
-    """How many bytes agree at two places, at most the longest match."""
-    n = 0
-    while n < _LONGEST:
-        difference = load64(buffer, a + n) ^ load64(buffer, b + n)
-        if difference:
-            return min(n + (trailing_zeros(difference) >> 3), _LONGEST)
-        n += 8
-    return _LONGEST
-
-
-@inlined_bare
-def _longest(
-    buffer: NDArray[np.uint8],
-    at: int,
-    ahead: int,
-    before: int,
-    tries: int,
-    nice: int,
-    links: NDArray[np.uint16],
-) -> tuple[int, int]:
-    """The match that zlib would find for a place in the chains: length and start, `before` for none."""
-    head = np.int64(links[at, 0])
-    if head == 0 or at - head > FARTHEST:
-        return before, 0
-    four = np.int64(links[at, 1])
-    lowest = max(0, at - FARTHEST)
-    return _walk(buffer, at, ahead, before, 0, (head, four, head), lowest, tries, nice, links)
-
-
-@inlined_bare
-def _longest_behind(
-    buffer: NDArray[np.uint8],
-    at: int,
-    ahead: int,
-    before: int,
-    tries: int,
-    nice: int,
-    work: Scratch,
-    own: NDArray[np.uint16],
-    row: int,
-    column: int,
-) -> tuple[int, int]:
-    """As `_longest` for a place behind: what it finds within its own text is known, the rest comes before."""
-    _, heads, links, fives = work
-    best, start = before, 0
-    length = np.int64(own[row, column])
-    if length > before:
-        best, start = length, at - np.int64(own[row, column + 1])
-        if best >= min(nice, ahead):
-            return best, start
-    n_own = np.int64(own[row, 4])
-    if n_own >= tries:
-        return best, start
-    if best >= 4:
-        f = np.int64(own[row, 7])
-        if (fives[f >> 6] >> np.uint64(f & 63)) & np.uint64(1) == 0:
-            return best, start
-    head = np.int64(heads[0, own[row, 5]])
-    lowest = max(0, at - FARTHEST)
-    edge = head if n_own == 0 and at - head <= FARTHEST else 0
-    if head == 0 or (head <= lowest and head != edge):
-        return best, start
-    four = np.int64(heads[1, own[row, 6]])
-    chains = (head, four, edge)
-    return _walk(buffer, at, ahead, best, start, chains, lowest, tries - n_own, nice, links)
-
-
-@inlined_bare
-def _walk(
-    buffer: NDArray[np.uint8],
-    at: int,
-    ahead: int,
-    best: int,
-    start: int,
-    chains: tuple[int, int, int],
-    lowest: int,
-    tries: int,
-    nice: int,
-    links: NDArray[np.uint16],
-) -> tuple[int, int]:
-    """The match that zlib's walk along the chain of three bytes would end with, if longer than `best`.
-
-    Of the candidates zlib keeps the last that is longer than all before it. Those of four bytes and more are
-    therefore enough, and how many of three zlib would have passed is the difference of ranks. A match of
-    three counts only where there is none of four: the nearest. zlib takes the head of a chain from a byte
-    farther away than what follows it: `edge`.
-    """
-    head, found, edge = chains
-    last_rank = np.int64(links[head, 2]) - tries
-    enough = min(nice, ahead)
-    first = load64(buffer, at)
-    if ahead > 3:
-        least = max(best, 3)
-        while found > lowest or (found == edge and found > 0):
-            difference = load64(buffer, found) ^ first
-            if difference & _FOUR == 0:
-                if np.int64(links[found, 2]) <= last_rank:
-                    break
-                n = trailing_zeros(difference) >> 3 if difference else _agreement(buffer, found, at)
-                if n > least:
-                    least, best, start = n, n, found
-                    if n >= enough:
-                        break
-            found = np.int64(links[found, 1])
-    if best < 3:
-        found = head
-        while found > lowest or (found == edge and found > 0):
-            if np.int64(links[found, 2]) <= last_rank:
-                break
-            if (load64(buffer, found) ^ first) & _THREE == 0:
-                return 3, found
-            found = np.int64(links[found, 0])
-    return best, start
-
-
 @inlined
 def _parse(
     work: Scratch,
@@ -364,7 +221,7 @@ def _parse(
     counts: NDArray[np.int64],
     own: NDArray[np.uint16],
     first: int,
-    inserts: bool,
+    known: int,
 ) -> None:
     """Matches and literals from where `state` stands up to `stop`.
 
@@ -372,7 +229,7 @@ def _parse(
         total: bytes of the text and the text behind it.
         n_before: bytes before the text behind; `total` where there is none.
         first: row of `own` for the first byte behind.
-        inserts: whether places are yet to be put into the chains.
+        known: bytes whose places are in the chains already.
     """
     buffer, heads, links, fives = work
     good, lazy, nice, chain = config[0], config[1], config[2], config[3]
@@ -383,16 +240,16 @@ def _parse(
         before, before_start = length, start
         length = 2
         if ahead >= 3:
-            if inserts:
-                _insert(buffer, at, heads, links, fives)
+            if at >= known:
+                insert(buffer, at, heads, links, fives)
             if before < lazy:
                 quarter = 2 if before >= good else 0
                 tries = chain >> quarter
                 if at < n_before:
-                    length, start = _longest(buffer, at, ahead, before, tries, nice, links)
+                    length, start = longest(buffer, at, ahead, before, tries, nice, links)
                 else:
                     row = first + at - n_before
-                    length, start = _longest_behind(
+                    length, start = longest_behind(
                         buffer, at, ahead, before, tries, nice, work, own, row, quarter
                     )
                 length = min(length, ahead)
@@ -403,9 +260,9 @@ def _parse(
             counts[288 + distance_code(tables, at - 2 - before_start)] += 1
             n_symbols += 1
             end = at + before - 1
-            if inserts:
+            if end > known:
                 for place in range(at + 1, min(end, total - 2)):
-                    _insert(buffer, place, heads, links, fives)
+                    insert(buffer, place, heads, links, fives)
             at, available, length = end, 0, 2
             if n_symbols == _BLOCK_SYMBOLS:
                 bits = block_bits(counts, tables, bits, at - block)

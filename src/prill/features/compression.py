@@ -32,7 +32,12 @@ __all__ = ["LEVELS", "Codec", "CompressedLengths", "Compressor", "TargetTexts", 
 
 Codec: TypeAlias = Literal["gzip", "zstd", "lz4", "brotli"]
 
-LEVELS: Final[dict[str, tuple[int, int]]] = {"gzip": (1, 9), "zstd": (0, 22), "lz4": (0, 16), "brotli": (0, 11)}
+LEVELS: Final[dict[str, tuple[int, int]]] = {
+    "gzip": (1, 9),
+    "zstd": (0, 22),
+    "lz4": (0, 16),
+    "brotli": (0, 11),
+}
 """Lowest and highest level; 0 of zstd is its level 3, and gzip has a level 0 that stores."""
 
 _GZIP_FRAME: Final = 18  # a header of 10 bytes, a trailer of 8
@@ -61,8 +66,8 @@ class Compressor:
         if self.codec == "gzip" and self.level == 0:
             if not self.is_storing:
                 raise RecipeError(
-                    "expected a gzip level from 1 to 9, found 0, which stores without compressing: every score "
-                    "would be 23 / (longer text + 23) and tell lengths apart, nothing else",
+                    "expected a gzip level from 1 to 9, found 0, which stores without compressing: every "
+                    "score would be 23 / (longer text + 23) and tell lengths apart, nothing else",
                     hint="set level: 6, or compat: true to have the reference's defect",
                 )
             return
@@ -89,7 +94,7 @@ class Compressor:
 
             alone(offsets_D1, data, self._config, _tables(), scratch(), bytes_D)
             bytes_D[bytes_D >= 0] += _GZIP_FRAME
-        view = memoryview(data)
+        view = data.data
         for d in np.flatnonzero(bytes_D < 0).tolist():
             bytes_D[d] = self._length(view[offsets_D1[d] : offsets_D1[d + 1]])
         return bytes_D
@@ -149,7 +154,7 @@ class TargetTexts:
             config = self.compressor._config
             jointly(source, rows, behind, self._own, columns, config, _tables(), scratch(), joint_RC)
             joint_RC[joint_RC >= 0] += _GZIP_FRAME
-        view = memoryview(data)
+        view = data.data
         for r in np.flatnonzero((joint_RC < 0).any(axis=1)).tolist():
             left = np.flatnonzero(joint_RC[r] < 0)
             document = view[offsets[rows[r]] : offsets[rows[r] + 1]]
@@ -166,7 +171,7 @@ class TargetTexts:
         return own_P
 
     def _behind_one(self, document: memoryview, columns: Sequence[int]) -> list[int]:
-        view, ends = memoryview(self._data), self._offsets
+        view, ends = self._data.data, self._offsets
         texts = [view[ends[j] : ends[j + 1]] for j in columns]
         if self.compressor.codec != "gzip" or self.compressor.level == 0:
             return [self.compressor._length(bytes(document) + bytes(text)) for text in texts]
@@ -184,7 +189,7 @@ class CompressedLengths(ColumnFeature):
     """How long every document is, compressed alone.
 
     Attributes:
-        compressor: codec and level.
+        codec, level, is_storing: as in `Compressor`.
         max_bytes: only so many first bytes of a document; 0 for all.
     """
 
@@ -226,7 +231,7 @@ def first_bytes(text: pa.Array, most: int) -> pa.Array:
     offsets, data = text_buffers(text)
     if most == 0 or len(text) == 0 or int(np.diff(offsets).max()) <= most:
         return text
-    view = memoryview(data)
+    view = data.data
     starts, stops = offsets[:-1], np.minimum(offsets[1:], offsets[:-1] + most)
     cut = [bytes(view[a:b]) for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
     return pa.array(cut, pa.large_binary())
