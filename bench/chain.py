@@ -14,7 +14,7 @@ n-grams; a pass that gives DSIR's weights and the classifier's log odds; DSIR's 
 first --peer-mb in an order by hash, as JSON lines: datatrove's four filters as a chain that stops at the
 first that drops, its four MinHash stages, data-selection's whole job, and fastText's prediction, a document a
 call.
-`commands` is all of it by `prill prepare` and `prill select`, which do more: start-up, language and script,
+`commands` is all of it by `prill prepare` and `prill run`, which do more: start-up, language and script,
 personal data, exact copies, a tokenizer and token counts, the data set written, and reports.
 """
 
@@ -48,7 +48,7 @@ corpus: {{paths: ['{data}/corpus/*.parquet']}}
 prepare: {{rules: {{presets: [gopher_repetition, gopher_quality, c4, fineweb]}}, age: null}}
 output: {output}
 """
-SELECT = """\
+RUN = """\
 corpus: {{paths: ['{data}/corpus/*.parquet']}}
 targets: {{t: {{paths: ['{data}/targets/{target}.jsonl']}}}}
 budget: 10%
@@ -179,7 +179,7 @@ def commands(args: argparse.Namespace) -> dict[str, float]:
     n_bytes = sum(text_bytes(batch.text) for shard in corpus.shards for batch in corpus.batches(shard))
     watch = _Watch()
     with tempfile.TemporaryDirectory() as out:
-        for name, recipe in (("prepare", PREPARE), ("select", SELECT)):
+        for name, recipe in (("prepare", PREPARE), ("run", RUN)):
             path = Path(out) / f"{name}.yaml"
             path.write_text(
                 recipe.format(
