@@ -56,7 +56,7 @@ class InfoBatchSettings(BaseModel):
     title="rows below the mean loss thinned and weighed up, decided within training",
     paper="2303.04947",
     feature="losses that training sees; no pass of its own",
-    cost="a copy of the losses",
+    cost="a copy of the losses (1% of a step)",
     assumes="several passes over the candidates, among which easy rows teach little. What an epoch saves "
     "goes into more epochs: trials train on as many tokens as all others",
     formula="epoch t: rows with loss >= mean are read with weight 1; of the n others floor(n (1 - prune)),\n"
@@ -66,7 +66,9 @@ class InfoBatchSettings(BaseModel):
     "weighted token losses over the number of tokens, as in the reference. Draws are keyed by seed, epoch\n"
     "and row. A row never read counts as the mean of those read; 3 in the reference (initial_loss). Pruning\n"
     "above 0.9 is refused. The budget is the training's tokens. An epoch is cut where delta of the training\n"
-    "is reached; one that begins within a step does not know that step's losses.",
+    "is reached; one that begins within a step does not know that step's losses. SeTa's released sampler\n"
+    "keeps the last epoch's weights for the annealing where delta x epochs is no whole number; here they\n"
+    "are 1 as in the paper.",
 )
 class InfoBatch(Method):
     """A random draw of candidates; the rest happens in training."""

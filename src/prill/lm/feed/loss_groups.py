@@ -1,8 +1,8 @@
 """Groups of similar losses: k-means on a line, solved exactly.
 
 On a line the groups of the best k-means solution are stretches of the sorted values, so the optimum is found
-by dynamic programming over their ends instead of by a random start. Many values are first merged into bins of
-equal count, whose edges then bound the groups.
+by dynamic programming over their ends instead of by a random start. More than a million values are first
+merged into bins of equal count, whose edges then bound the groups.
 
 Source: Wang and Song 2011, "Ckmeans.1d.dp". Axes: N values, G groups, M bins.
 """
@@ -17,7 +17,7 @@ from prill.errors import DataError
 __all__ = ["loss_groups"]
 
 Floats = NDArray[np.float64]
-BINS = 1024
+BINS = 1 << 20
 """Distinct values up to which the groups are the optimum itself; beyond it, the optimum over so many bins."""
 
 
@@ -53,27 +53,13 @@ def _bins(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _best_ends(values: Floats, weights: Floats, n_groups: int) -> NDArray[np.int64]:
     """First bin behind each group but the last, that the squared distances to the means are least."""
+    from prill.lm.feed._groups_kernel import best_opens
+
     total, first, second = (
         np.concatenate([[0.0], np.cumsum(part)]) for part in (weights, weights * values, weights * values**2)
     )
-
-    def costs(starts: NDArray[np.int64], stop: int) -> Floats:
-        """Squared distances within `starts` to `stop`, for every start."""
-        mass, linear = total[stop] - total[starts], first[stop] - first[starts]
-        return np.asarray(np.maximum(second[stop] - second[starts] - linear**2 / mass, 0.0))
-
-    n = len(values)
-    least = np.full(n + 1, np.inf)
-    least[0] = 0.0
-    opens = np.zeros((n_groups, n + 1), np.int64)
-    for group in range(n_groups):
-        before, least = least, np.full(n + 1, np.inf)
-        for stop in range(group + 1, n + 1):
-            starts = np.arange(group, stop)
-            found = before[starts] + costs(starts, stop)
-            best = int(found.argmin())
-            least[stop], opens[group, stop] = found[best], starts[best]
-    ends, stop = [], n
+    opens = best_opens(total, first, second, n_groups)
+    ends, stop = [], len(values)
     for group in range(n_groups - 1, 0, -1):
         stop = int(opens[group, stop])
         ends.append(stop)
