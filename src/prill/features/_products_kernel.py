@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from prill.features._jit import kernel
 
-__all__ = ["add_rows", "multiply", "nearest_column", "pack"]
+__all__ = ["add_rows", "centre_rows", "multiply", "nearest_column", "pack"]
 
 LANES = 16
 ROWS = 8
@@ -159,3 +159,17 @@ def add_rows(
         counts_C[c] += 1
         for k in range(x_DK.shape[1]):
             sums_CK[c, k] += np.float64(x_DK[d, k])
+
+
+@kernel
+def centre_rows(x_DK: NDArray[np.float32], mean_K: NDArray[np.float64], out_DK: NDArray[np.float32]) -> None:
+    """Every row without the mean, divided by its length; a row of zeros stays one."""
+    for d in range(x_DK.shape[0]):
+        square, is_seen = 0.0, False
+        for k in range(x_DK.shape[1]):
+            left = np.float64(x_DK[d, k]) - mean_K[k]
+            square += left * left
+            is_seen |= x_DK[d, k] != 0
+        factor = 1 / np.sqrt(square) if is_seen and square > 0 else 0.0
+        for k in range(x_DK.shape[1]):
+            out_DK[d, k] = np.float32((np.float64(x_DK[d, k]) - mean_K[k]) * factor)

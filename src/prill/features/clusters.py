@@ -32,7 +32,7 @@ from prill.errors import DataError
 from prill.features.feature import Given, ShardFeature, WholeFeature
 from prill.features.keyed import derive_seed
 from prill.features.kmeans import KMEANS_VERSION, half_squares, kmeans
-from prill.features.vectors import Vectors, unit_length
+from prill.features.vectors import Vectors
 from prill.run.atomic import atomic_write
 
 __all__ = ["Centroids", "Clusters", "Tree", "fit_tree"]
@@ -61,8 +61,11 @@ class Tree:
 
     def centred(self, vectors_DK: NDArray[np.float32]) -> NDArray[np.float32]:
         """What is compared: without the mean, of length one; zeros stay zeros."""
-        is_seen_D1 = np.any(vectors_DK != 0, axis=1, keepdims=True)
-        return unit_length(np.where(is_seen_D1, vectors_DK - self.mean, 0.0).astype(np.float32))
+        from prill.features._products_kernel import centre_rows
+
+        out_DK = np.empty(vectors_DK.shape, np.float32)
+        centre_rows(np.ascontiguousarray(vectors_DK), self.mean, out_DK)
+        return out_DK
 
     def assign(self, vectors_DK: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The leaf of every vector, and the distance to its centroid.
@@ -75,7 +78,7 @@ class Tree:
         """
         from prill.features._products_kernel import nearest_column
 
-        x_DK = np.ascontiguousarray(self.centred(vectors_DK))
+        x_DK = self.centred(vectors_DK)
         node_D = np.zeros(len(x_DK), np.int64)
         child_D, product_D = np.zeros(len(x_DK), np.int64), np.zeros(len(x_DK), np.float32)
         for level, (tables, half_square) in zip(self.levels, self._packed, strict=True):
@@ -139,7 +142,7 @@ def fit_tree(vectors_NK: NDArray[np.float32], k: Sequence[int], *, seed: int) ->
         seed: of the starts.
     """
     empty = Tree(mean=vectors_NK.mean(axis=0, dtype=np.float64), levels=())
-    x_NK = np.ascontiguousarray(empty.centred(vectors_NK))
+    x_NK = empty.centred(vectors_NK)
     levels: list[NDArray[np.float32]] = []
     tree = empty
     for depth, n_children in enumerate(k):
