@@ -94,6 +94,7 @@ def test_a_tiny_run_prefers_the_clusters_of_the_targets_kind(tmp_path: Path) -> 
     targets = {"a": documents(12, seed=4), "b": documents(12, seed=3, kind="b")}
     small = {
         "stages": (6_000,),
+        "warm_steps": 4,
         "clusters": (4,),
         "n_steps": 2,
         "n_rows": 1,

@@ -30,7 +30,14 @@ import pool_of  # noqa: E402
 from pool_of import resolve, run_method  # noqa: E402
 
 PREDICTED = np.array([-1.2, 0.3, -0.5, 2.0, 0.0])
-SMALL = {"n_tokens": 20_000, "n_probes": 24, "n_exam_tokens": 256, "stage_tokens": 4_000, "stage_share": 0.2}
+SMALL = {
+    "n_tokens": 6_000,
+    "warm_steps": 4,
+    "n_probes": 24,
+    "n_exam_tokens": 256,
+    "stage_tokens": 2_000,
+    "stage_share": 0.2,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -216,7 +223,9 @@ def test_too_little_to_probe_or_to_judge_by_is_told(tmp_path: Path) -> None:
     start = Warmed.of(Proxy.of_pool(n_tokens=6_000), n_steps=2, n_rows=1)
     few = documents(12, seed=1, n_words=(200, 210))
     with pytest.raises(DataError, match="at least 20 documents that may be chosen, found 12"):
-        resolve([Probes(checkpoint=start, targets=("b",))], few, {"b": documents(8, seed=9)}, tmp_path / "few")
+        resolve(
+            [Probes(checkpoint=start, targets=("b",))], few, {"b": documents(8, seed=9)}, tmp_path / "few"
+        )
     pool = documents(60, seed=1)
     with pytest.raises(DataError, match="at least 64 tokens of target 'b' to judge models by, found"):
         resolve([Probes(checkpoint=start, targets=("b",))], pool, {"b": ["a b", "c"]}, tmp_path / "short")

@@ -23,7 +23,7 @@ import pool_of  # noqa: E402
 from pool_of import resolve, run_method  # noqa: E402
 
 SMALL = {
-    "n_tokens": 20_000,
+    "n_tokens": 6_000,
     "clusters": (4,),
     "n_arms": 2,
     "n_documents": 4,

@@ -45,6 +45,9 @@ class LBTSettings(BaseModel):
         (400_000,), description="Tokens that students have learnt from; two stages show whether gains last."
     )
     seeds: int = Field(2, ge=1, description="Students of each size and stage.")
+    warm_steps: int = Field(
+        64, ge=1, description="Training steps that fill the optimiser's moments before anything is taught."
+    )
     clusters: tuple[int, ...] = Field(
         (64,), description="Children of a node at each level of the clusters that are taught."
     )
@@ -87,7 +90,7 @@ class LBT(Method):
         found: dict[str, Feature] = {"clusters": clusters}
         for number, student in enumerate(self._students()):
             found[f"student {number}"] = Taught(
-                student=Warmed.of(student),
+                student=Warmed.of(student, n_steps=settings.warm_steps),
                 clusters=clusters,
                 targets=tuple(targets),
                 n_steps=settings.n_steps,

@@ -40,6 +40,9 @@ class MATESSettings(BaseModel):
 
     size: str = Field("pico", description="Size of the probed model, of the ladder of proxies.")
     n_tokens: int = Field(400_000, ge=1, description="Tokens it learns from before the first stage.")
+    warm_steps: int = Field(
+        64, ge=1, description="Training steps that fill the optimiser's moments before anything is probed."
+    )
     n_stages: int = Field(2, ge=1, le=10, description="Stages; each probes the model anew.")
     n_probes: int = Field(256, ge=20, description="Documents that are probed at a stage; the paper: 80,000.")
     n_exam_tokens: int = Field(2048, ge=64, description="Tokens of each target read after a probe's step.")
@@ -84,8 +87,9 @@ score(x) = (S - stage of x) + (1 + tanh(-f_stage(x) / 4)) / 2;  documents of no 
 correlation is in the record. The noise is subtracted (choice: gumbel); the released code adds it and takes
 the smallest, which favours the best more than the softmax does (choice: reference). Loss of all tokens of
 the target's fit items instead of the last word of LAMBADA. One document's first row instead of a packed
-sequence of 1,024 tokens. Moments: 64 recorded steps before the first stage. Candidates are the whole pool,
-not other shards for each stage; probed documents may be taken. Noise is keyed; the code's is unseeded.""",
+sequence of 1,024 tokens. Moments: warm_steps recorded steps before the first stage. Candidates are the
+whole pool, not other shards for each stage; probed documents may be taken. Noise is keyed; the code's is
+unseeded.""",
 )
 class MATES(Method):
     """Stages of one-step influence."""
@@ -99,7 +103,8 @@ class MATES(Method):
         """The influence models of all stages, for each target its own after the first probes."""
         settings = self.settings
         vectors = Vectors.of("hashed", n_dimensions=settings.n_dimensions)
-        start = Warmed.of(Proxy.of_pool(size=settings.size, n_tokens=settings.n_tokens))
+        proxy = Proxy.of_pool(size=settings.size, n_tokens=settings.n_tokens)
+        start = Warmed.of(proxy, n_steps=settings.warm_steps)
         first = self._probes(start, tuple(targets), stage=0)
         found: dict[str, Feature] = {"vectors": vectors}
         for target in targets:
