@@ -185,9 +185,24 @@ class Proxy(WholeFeature):
             )
 
     @classmethod
-    def of_pool(cls, *, size: str = "pico", n_tokens: int = 400_000, use: str = "reference") -> Proxy:
-        """Learns from a sample of the pool; sizes of one `use` and `n_tokens` read the same text."""
-        return cls(size=size, n_tokens=n_tokens, sample=PoolSample(n_tokens=n_tokens, use=use), use=use)
+    def of_pool(
+        cls,
+        *,
+        size: str = "pico",
+        n_tokens: int = 400_000,
+        use: str = "reference",
+        text_tokens: int | None = None,
+    ) -> Proxy:
+        """Learns from a sample of the pool.
+
+        Args:
+            size: of the ladder.
+            n_tokens: tokens to train on.
+            use: models of one use read the same text; of a shorter one, its beginning.
+            text_tokens: tokens of the sample, which may be read up to 4 times; None: `n_tokens`.
+        """
+        sample = PoolSample(n_tokens=text_tokens or n_tokens, use=use)
+        return cls(size=size, n_tokens=n_tokens, sample=sample, use=use)
 
     @classmethod
     def of_target(

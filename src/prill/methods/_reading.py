@@ -84,14 +84,20 @@ class ReferenceSettings(ReadingSettings):
         return model_or_folder(self.model, base, size=self.size, n_tokens=self.tokens)
 
 
-def model_or_folder(folder: str | None, base: Path, *, size: str, n_tokens: int) -> LanguageModel:
+def model_or_folder(
+    folder: str | None, base: Path, *, size: str, n_tokens: int, text_tokens: int | None = None
+) -> LanguageModel:
     """The model in a folder, relative to `base`; without one, a proxy trained on a sample of the pool.
 
+    Args:
+        folder: of the model, or None.
+        base: folder that paths start from.
+        size, n_tokens, text_tokens: of the proxy, as in `Proxy.of_pool`.
     Raises:
         PrillError: there is no usable model in the folder.
     """
     if folder is None:
-        return Proxy.of_pool(size=size, n_tokens=n_tokens)
+        return Proxy.of_pool(size=size, n_tokens=n_tokens, text_tokens=text_tokens)
     from prill.features.losses import ModelDirectory
 
     return ModelDirectory.at(base / folder)

@@ -48,7 +48,10 @@ class MiniPLMSettings(ReferenceSettings):
 
     teacher_size: str = Field("nano", description="Size of the large model that is trained on the pool.")
     teacher_tokens: int = Field(
-        400_000, ge=1, description="Tokens of the pool that the large model is trained on."
+        1_200_000,
+        ge=1,
+        description="Tokens that the large model is trained on, in at most 4 passes over the text of the "
+        "small one: with as few tokens as the small one a larger proxy is no better.",
     )
     teacher: str | None = Field(
         None, description="Folder of the large model, in place of one trained here; the paper's has 1.8 B."
@@ -65,7 +68,7 @@ class MiniPLMSettings(ReferenceSettings):
     title="difference sampling: what a large model finds easier than a small one",
     paper="2410.17215",
     feature="loss under a small and a large model",
-    cost="two trainings (pico and nano, 0.4 M tokens) and two forward passes over the span",
+    cost="two trainings (pico on 0.4 M tokens, nano on 1.2 M) and two forward passes over the span",
     assumes="hard but learnable text is worth more than easy text and than noise; no target is read",
     formula="score(x) = L_small(x) - L_large(x), L the mean loss in nats a token\n"
     "mode ratio: -L_large(x) / L_small(x)",
@@ -88,7 +91,11 @@ class MiniPLM(Method):
         settings = self.settings
         small = settings.reference(base)
         large = model_or_folder(
-            settings.teacher, base, size=settings.teacher_size, n_tokens=settings.teacher_tokens
+            settings.teacher,
+            base,
+            size=settings.teacher_size,
+            n_tokens=settings.teacher_tokens,
+            text_tokens=min(settings.tokens, settings.teacher_tokens),
         )
         losses = {"small": settings.loss(small), "large": settings.loss(large)}
         return {**losses, **samples_of([small, large])}
