@@ -154,7 +154,14 @@ class MATES(Method):
 
         summary = "stages left when it was taken, plus its predicted influence between 0 and 1"
         return [
-            ColumnInfo(name=name, unit="1", direction=1, version=self.version, summary=summary)
+            ColumnInfo(
+                name=name,
+                unit="1",
+                direction=1,
+                span="prediction: whole document; probes: the first row of sampled documents",
+                version=self.version,
+                summary=summary,
+            )
             for name in targets
         ]
 
