@@ -21,9 +21,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from prill.corpus.columns import ColumnInfo, write_columns
-from prill.engine import Kind
 from prill.errors import DataError
 from prill.features.agreement import agreement, stratified
+from prill.features.chosen_documents import texts_at
 from prill.features.classifier import train_linear_counted
 from prill.features.feature import Given, ShardFeature, WholeFeature
 from prill.features.grade_heads import GradeHeads
@@ -31,7 +31,7 @@ from prill.features.keyed import derive_seed
 from prill.features.labelled import LabelledFile
 from prill.features.linear_model import LinearModel
 from prill.features.rated_rounds import RatedRounds
-from prill.features.ratings import RatedSample, texts_at
+from prill.features.ratings import RatedSample
 from prill.features.vectors import VectorRows, Vectors
 
 __all__ = ["Distilled", "DistilledGrades", "Predicted"]
@@ -218,7 +218,6 @@ class DistilledGrades(ShardFeature):
     """Predicted grades of every document, a column a scale, not rounded; and `label`, if it was learnt."""
 
     kind: ClassVar[str] = "distilled-grades"
-    engine_kind: ClassVar[Kind] = "processes"
     model: Distilled
     vectors: Vectors | None
 

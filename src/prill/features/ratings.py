@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,22 +26,20 @@ from pydantic import TypeAdapter
 from prill.corpus.columns import ColumnInfo, read_columns, write_columns
 from prill.engine import Kind
 from prill.errors import DataError
+from prill.features.chosen_documents import choose_documents, texts_at
 from prill.features.feature import Feature, Given, ShardFeature, WholeFeature
-from prill.features.keyed import derive_seed, keyed_uniform
-from prill.features.pool import PoolView
+from prill.features.keyed import derive_seed
 from prill.features.rater.rater import open_rater
 from prill.features.rater.reading import Rating
 from prill.features.rater.rubric import Rubric
-from prill.features.rater.rules import RULES_VERSION
-from prill.features.rater.spec import ModelRaterSpec, RaterSpec, digest_of
+from prill.features.rater.rules import OPERATIONS_PER_CHARACTER, RULES_VERSION
+from prill.features.rater.spec import ModelRaterSpec, RaterSpec, RulesSpec, digest_of
 from prill.run.atomic import atomic_write
 
-__all__ = ["RatedSample", "RaterUse", "Ratings", "choose_documents", "rater_use", "texts_at"]
+__all__ = ["RatedSample", "RaterUse", "Ratings", "rater_use"]
 
 RATINGS_VERSION: Final = 1
 _SET_ASIDE: Final = 1_000
-_AT_ONCE: Final = 256
-_AT_ONCE_CHARACTERS: Final = 1 << 24
 _SPEC: Final[TypeAdapter[RaterSpec]] = TypeAdapter(RaterSpec)
 
 
@@ -284,6 +282,10 @@ class Ratings(RaterUse, ShardFeature):
         write_columns(path, self.columns_of(ratings), self.infos())
 
     def flops(self, given: Given) -> float:
+        if isinstance(self.spec, RulesSpec):
+            seen = self.asked.span.max_characters
+            sizes = (np.minimum(given.pool.document_bytes(s), seen).sum() for s in range(given.pool.n_shards))
+            return OPERATIONS_PER_CHARACTER * float(sum(sizes))
         if not isinstance(self.spec, ModelRaterSpec):
             return 0.0
         from prill.lm.bases.folder import tensor_sizes
@@ -315,55 +317,6 @@ class Ratings(RaterUse, ShardFeature):
         for name in self.asked.names:
             found[name] = pa.compute.fill_null(found[name], float("nan"))
         return found
-
-
-def choose_documents(pool: PoolView, n: int, seed: int) -> NDArray[np.int64]:
-    """Exactly n eligible documents with text, or all if there are fewer or n is 0; each text once.
-
-    Args:
-        seed: of the draws, which belong to the texts.
-    Returns:
-        (shard, row), int64, shape (N, 2), in the order of the pool.
-    """
-    best: list[NDArray[np.void]] = []
-    kind = np.dtype([("draw", "f8"), ("key", "u8"), ("shard", "i8"), ("row", "i8")])
-    for shard in range(pool.n_shards):
-        rows = np.flatnonzero(pool.is_eligible(shard) & (pool.document_bytes(shard) > 0))
-        found = np.empty(len(rows), kind)
-        found["key"] = pool.keys(shard)[rows]
-        found["draw"] = keyed_uniform(seed, found["key"])
-        found["shard"], found["row"] = shard, rows
-        best = [_smallest(np.concatenate([*best, found]), n)]
-    chosen = best[0] if best else np.empty(0, kind)
-    place = np.stack([chosen["shard"], chosen["row"]], axis=1)
-    return place[np.lexsort((place[:, 1], place[:, 0]))]
-
-
-def texts_at(pool: PoolView, place: NDArray[np.int64]) -> Iterator[list[str]]:
-    """The texts at (shard, row), which must be in order, in pieces of bounded size."""
-    waiting: list[str] = []
-    n_characters = 0
-    for shard in np.unique(place[:, 0]).tolist():
-        rows = place[place[:, 0] == shard, 1]
-        for batch in pool.batches(shard):
-            here = rows[(rows >= batch.first_row) & (rows < batch.first_row + batch.n_rows)]
-            for text in batch.text.take(pa.array(here - batch.first_row)):
-                waiting.append(text.as_py())
-                n_characters += len(waiting[-1])
-                if len(waiting) >= _AT_ONCE or n_characters >= _AT_ONCE_CHARACTERS:
-                    yield waiting
-                    waiting, n_characters = [], 0
-    if waiting:
-        yield waiting
-
-
-def _smallest(found: NDArray[np.void], n: int) -> NDArray[np.void]:
-    """Those with the n smallest draws, copies of one text once; n = 0: all."""
-    order = np.lexsort((found["row"], found["shard"], found["key"], found["draw"]))
-    sorted_found = found[order]
-    is_first = np.ones(len(found), np.bool_)
-    is_first[1:] = sorted_found["key"][1:] != sorted_found["key"][:-1]
-    return sorted_found[is_first][: n or None] if n else sorted_found
 
 
 def _outcomes(ratings: Sequence[Rating]) -> dict[str, Any]:
