@@ -56,7 +56,7 @@ class InfoBatchSettings(BaseModel):
     title="rows below the mean loss thinned and weighed up, decided within training",
     paper="2303.04947",
     feature="losses that training sees; no pass of its own",
-    cost="a copy of the losses (1% of a step)",
+    cost="a copy of the losses (up to 3% of a step)",
     assumes="several passes over the candidates, among which easy rows teach little. What an epoch saves "
     "goes into more epochs: trials train on as many tokens as all others",
     formula="epoch t: rows with loss >= mean are read with weight 1; of the n others floor(n (1 - prune)),\n"

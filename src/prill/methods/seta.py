@@ -57,7 +57,7 @@ class SetaSettings(BaseModel):
     title="epochs over a sliding window of loss groups, decided within training",
     paper="2503.13385",
     feature="losses that training sees; no pass of its own",
-    cost="a copy of the losses (1% of a step); groups on a line each epoch, 0.05 s for 100,000 rows",
+    cost="a copy of the losses (up to 3% of a step); groups on a line each epoch, 0.05 s for 100,000 rows",
     assumes="several passes over the candidates, and losses that tell useful rows from others; the groups of "
     "highest loss in web text are mostly noise, and the window visits them. What an epoch saves goes into "
     "more epochs: trials train on as many tokens as all others",
