@@ -186,6 +186,17 @@ def test_scores_know_neither_order_nor_copies_of_target_texts() -> None:
     assert score(target) == score(target[::-1]) == score(target * 2) == score([*target, "", ""])
 
 
+def test_scores_of_parts_are_the_scores_of_the_whole() -> None:
+    reference = Reference(texts(made_texts(7, 5, 200)), Compressor())
+    pool = texts(made_texts(8, 9, 200))
+    whole = similarity(reference, pool)
+    parts = [similarity(reference, pool.slice(start, n)) for start, n in ((0, 2), (2, 1), (3, 6))]
+    assert np.array_equal(np.concatenate(parts), whole)
+    alone = reference.texts.compressor.lengths(pool)
+    some = reference.similarity(pool, alone, np.array([7, 1]), 2, 4)
+    assert np.array_equal(some, whole[[7, 1], 2:4])
+
+
 def test_without_frames_short_copies_are_not_nearly_equal() -> None:
     compressor = Compressor(level=9)
     assert compressor.empty_bytes == 20

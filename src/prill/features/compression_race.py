@@ -38,7 +38,7 @@ class Race:
     Attributes:
         stages: how many target texts a document has been compared with when it is judged, S of them; none
             compares every document with every text.
-        weights: of the prediction, float64, shape (S, 4): of 1, the mean similarity so far, the balance so far,
+        weights: of the prediction, float64, shape (S, 4): of 1, mean similarity so far, balance so far,
             and the balance over all.
         margins: added to the prediction, shape (S,).
         cut: exact score below which order does not matter.
