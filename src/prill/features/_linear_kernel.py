@@ -290,13 +290,25 @@ def sum_rows(
     sums_DC: NDArray[np.float64],
 ) -> None:
     """Sum of the rows of values of each document's features: of words, then of buckets."""
-    n_rows, n_columns = np.uint32(values_WC.shape[0]), values_WC.shape[1]
+    n_rows, n_columns = np.int64(values_WC.shape[0]), values_WC.shape[1]
+    words, buckets = values_WC.reshape(-1), values_BC.reshape(-1)
+    sums_C = np.empty(n_columns, np.float64)
     first = 0
     for d in range(ends_D.shape[0]):
+        sums_C[:] = 0.0
         for i in range(first, ends_D[d]):
-            row = values_WC[ids[i]] if ids[i] < n_rows else values_BC[ids[i] - n_rows]
-            for c in range(n_columns):
-                sums_DC[d, c] += np.float64(row[c])
+            ahead = np.int64(ids[min(i + _AHEAD, ids.shape[0] - 1)]) - n_rows
+            if ahead >= 0:
+                prefetch(buckets, np.uint64(ahead * n_columns))
+                prefetch(buckets, np.uint64(ahead * n_columns + n_columns - 1))
+            at = np.int64(ids[i]) * n_columns
+            if np.int64(ids[i]) < n_rows:
+                for c in range(n_columns):
+                    sums_C[c] += np.float64(words[at + c])
+            else:
+                for c in range(n_columns):
+                    sums_C[c] += np.float64(buckets[at - n_rows * n_columns + c])
+        sums_DC[d] = sums_C
         first = ends_D[d]
 
 

@@ -101,7 +101,13 @@ class LinearModel:
         For two labels that is log P(second) - log P(first), nats; else each label's logit. NaN for a document
         of which the model knows nothing, which only models that do not know `</s>` have.
         """
-        found = [self._margins(one_line(batch)) for batch in _batches(text)]
+        found = []
+        for batch in _batches(text):
+            margins_DC = self._margins(batch)
+            rows, lines = _joined(batch)
+            if len(rows):
+                margins_DC[rows] = self._margins(lines)
+            found.append(margins_DC)
         return np.concatenate(found) if found else np.empty((0, self._n_columns), np.float64)
 
     def predict(self, text: pa.Array) -> NDArray[np.float32]:
@@ -203,9 +209,9 @@ class LinearModel:
         ids = np.empty(room + 2 * self.word_ngrams * (len(text) + 1), np.uint32)
         ends_D = np.empty(len(text), np.int64)
         n_buckets, n_rows = self.bucket_values.shape[0], self.word_values.shape[0]
-        feature_ids(offsets, data, self.word_ngrams, n_buckets, self.table, n_rows, ids, ends_D)
-        sums_DC = np.zeros((len(text), self.n_labels))
-        sum_rows(ids, ends_D, self.word_values, self.bucket_values, sums_DC)
+        n = feature_ids(offsets, data, self.word_ngrams, n_buckets, self.table, n_rows, ids, ends_D)
+        sums_DC = np.empty((len(text), self.n_labels))
+        sum_rows(ids[: max(n, 1)], ends_D, self.word_values, self.bucket_values, sums_DC)
         return _means(sums_DC, np.diff(ends_D, prepend=0))
 
     def _place_of(self, fingerprint: np.uint64) -> int | None:
@@ -226,19 +232,12 @@ def one_line(text: pa.Array) -> pa.Array:
 
     The others are taken as that line without being written anew: their breaks are plain white space.
     """
-    from prill.features._word_hash_kernel import find_unusual
-
-    offsets, data = text_buffers(text)
-    found_D = np.zeros(len(text), np.bool_)
-    find_unusual(offsets, data, found_D)
-    if not found_D.any():
+    rows, lines = _joined(text)
+    if len(rows) == 0:
         return text
-    lines = [
-        " ".join(document.strip().splitlines()) for document in text.filter(pa.array(found_D)).to_pylist()
-    ]
     places = np.arange(len(text))
-    places[found_D] = len(text) + np.arange(len(lines))
-    return pa.concat_arrays([text, pa.array(lines, pa.large_string())]).take(pa.array(places))
+    places[rows] = len(text) + np.arange(len(rows))
+    return pa.concat_arrays([text, lines]).take(pa.array(places))
 
 
 def word_fingerprints(words: list[str]) -> NDArray[np.uint64]:
@@ -259,6 +258,19 @@ def word_table(prints: NDArray[np.uint64], payloads: NDArray[np.uint32]) -> NDAr
     table = _aligned(np.zeros(_WAYS * max(1, int(len(prints) / _LOAD) + 1), np.uint64))
     put_words(table, prints, payloads)
     return table
+
+
+def _joined(text: pa.Array) -> tuple[NDArray[np.int64], pa.Array]:
+    """The rows of the texts that kernels do not read as one line by themselves, and those lines."""
+    from prill.features._word_hash_kernel import find_unusual
+
+    offsets, data = text_buffers(text)
+    found_D = np.zeros(len(text), np.bool_)
+    find_unusual(offsets, data, found_D)
+    rows = np.flatnonzero(found_D)
+    documents = text.take(pa.array(rows)).to_pylist()
+    lines = [" ".join(document.strip().splitlines()) for document in documents]
+    return rows, pa.array(lines, pa.large_string())
 
 
 def _batches(text: pa.Array) -> list[pa.Array]:
