@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,10 @@ from prill.features.keyed import derive_seed, keyed_uniform
 from prill.features.vectors import TargetVectors, Vectors, VectorSample
 from prill.run.atomic import atomic_write
 
-__all__ = ["Annotator", "Heads", "window_mean"]
+__all__ = ["PENALTIES", "Annotator", "Heads", "window_mean"]
+
+PENALTIES: Final = (0.1, 1.0, 0.01)
+"""What a penalty is chosen from; the first one where nothing can be held out, or where they are equal."""
 
 _LEAST_TARGET = 5
 _ENOUGH_TARGET = 100
@@ -62,7 +65,8 @@ class Annotator(WholeFeature):
         target: of the target.
         n_negatives: documents of the pool.
         n_heads: 2, or 1 as in the paper.
-        l2: of the penalty, as in `fit_head`.
+        l2: of the penalty, as in `fit_head`; 0 chooses the one of `PENALTIES` that tells held-out documents
+            apart best.
         held_out: share of the positives by which the annotator is measured before all are used.
     """
 
@@ -72,7 +76,7 @@ class Annotator(WholeFeature):
     target: TargetVectors
     n_negatives: int = 3_000
     n_heads: int = 2
-    l2: float = 0.1
+    l2: float = 0.0
     held_out: float = 0.2
 
     @property
@@ -91,8 +95,13 @@ class Annotator(WholeFeature):
         seed = derive_seed(given.seed, f"{self._use}.head")
         head_N = _head_of(seed, negative.key, self.n_heads)
         held_P = keyed_uniform(derive_seed(given.seed, f"{self._use}.held"), positive.key) < self.held_out
-        auc = self._measured(positive, negative, held_P, head_N)
-        heads = [self._fitted(positive, _part(negative, self._seen(head_N, h))) for h in range(self.n_heads)]
+        penalties = (self.l2,) if self.l2 else PENALTIES
+        measured = [self._measured(positive, negative, held_P, head_N, l2) for l2 in penalties]
+        best = int(np.argmax([-1.0 if auc is None else auc for auc in measured]))
+        l2 = penalties[best]
+        heads = [
+            self._fitted(positive, _part(negative, self._seen(head_N, h)), l2) for h in range(self.n_heads)
+        ]
         arrays: dict[str, NDArray[Any]] = {f"weight_{h}": head.weight for h, head in enumerate(heads)}
         arrays |= {f"bias_{h}": head.bias for h, head in enumerate(heads)}
         atomic_write(paths[0], save(dict(sorted(arrays.items()))))
@@ -100,7 +109,8 @@ class Annotator(WholeFeature):
         return {
             "positives": len(positive.key),
             "negatives": len(negative.key),
-            "held_out_auc": auc,
+            "held_out_auc": measured[best],
+            "l2": l2,
             "flops": 8.0 * 100 * n_examples * self.vectors.n_windows * self.vectors.n_dimensions,
         }
 
@@ -140,19 +150,20 @@ class Annotator(WholeFeature):
         negative: VectorSample,
         held_P: NDArray[np.bool_],
         head_N: NDArray[np.int64],
+        l2: float,
     ) -> float | None:
         """AUC of held-out positives against negatives that the head did not see; None without either."""
         unseen_N = head_N == 0 if self.n_heads > 1 else np.arange(len(head_N)) % 2 == 0
         if not held_P.any() or held_P.sum() > len(held_P) - 2 or not unseen_N.any() or unseen_N.all():
             return None
-        head = self._fitted(_part(positive, ~held_P), _part(negative, ~unseen_N))
+        head = self._fitted(_part(positive, ~held_P), _part(negative, ~unseen_N), l2)
         scores = [
             window_mean(_probabilities(head, part.vectors), part.vectors)
             for part in (_part(positive, held_P), _part(negative, unseen_N))
         ]
         return roc_auc(*scores)
 
-    def _fitted(self, positive: VectorSample, negative: VectorSample) -> Head:
+    def _fitted(self, positive: VectorSample, negative: VectorSample, l2: float) -> Head:
         """Both classes weigh the same, and every document as much as any other of its class."""
         if len(negative.key) == 0:
             raise DataError(
@@ -169,7 +180,7 @@ class Annotator(WholeFeature):
             np.concatenate(rows),
             np.concatenate(labels),
             "classes",
-            l2=self.l2,
+            l2=l2,
             weight_N=np.concatenate(weights),
         )
 
