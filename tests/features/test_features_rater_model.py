@@ -7,16 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
+from computed import Computed, pool_of
+from prill.corpus.columns import read_columns, read_infos
 from prill.corpus.tokenizer import load_tokenizer, train_bpe
 from prill.errors import DataError, printable
 from prill.features.asking.answers import Answers
+from prill.features.rated import rated_by, rates_all
 from prill.features.rater.local_model import ModelRater, distinct_tokens, expected_grade
 from prill.features.rater.reading import LONGEST_RAW
 from prill.features.rater.rubric import Rubric, Slot, get_rubric
 from prill.features.rater.spec import ModelRaterSpec, digest_of
+from prill.features.ratings import Ratings
 from prill.lm.checkpoint import save_model
 from prill.lm.model import StackedLlama
 from prill.lm.scoring.next_token import open_next_token
@@ -223,3 +228,25 @@ def test_a_chat_template_frames_the_document_which_cannot_leave_it(folder: Path,
     tokens = made._prompt("some <|endoftext|> words")
     assert tokens.count(0) == 2  # the template's two, not the document's
     assert made.rate(["some words"])[0].scores is not None
+
+
+def test_a_model_rates_the_whole_pool_shard_by_shard_and_a_sample_alike(folder: Path, tmp_path: Path) -> None:
+    texts = [f"some words {n}" for n in range(6)] + [""]
+    pool = pool_of(texts, tmp_path / "pool")
+    spec = ModelRaterSpec(folder=str(folder), answer="likelihood")
+    every, some = rates_all(RUBRIC, spec, tmp_path), rated_by(RUBRIC, spec, tmp_path, n_documents=4)
+    assert isinstance(every, Ratings)
+    assert every.sample is None
+    computed = Computed(pool, tmp_path / "c").of(every, some)
+    found = pa.concat_tables([read_columns(part) for part in computed.parts[every]])
+    grades = found["a"].to_numpy()
+    assert np.isnan(grades[-1])
+    assert found["why_not"].to_pylist()[-1] is not None
+    assert ((grades[:-1] >= 0) & (grades[:-1] <= 3)).all()
+    sampled = read_columns(computed.parts[some][0])
+    first = [0, len(read_columns(computed.parts[every][0]))]
+    for row in sampled.to_pylist():
+        assert row["a"] == pytest.approx(grades[first[row["shard"]] + row["row"]], abs=1e-6)
+    assert computed.counts[some]["n_rated"] == 4
+    summary = read_infos(computed.parts[every][0])["a"].summary
+    assert f"the model {folder.name}, by likelihood" in summary
