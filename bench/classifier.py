@@ -47,7 +47,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         args.scratch = Path(scratch)
         _write_sample(args)
-        for case in CASES:
+        for case in args.cases:
             found: dict[str, list[dict[str, Any]]] = {name: [] for name in JOBS}
             for _ in range(args.rounds):
                 for name in JOBS:
@@ -247,6 +247,7 @@ def _arguments() -> argparse.Namespace:
     )
     shared = os.environ.get("PRILL_SHARED_DATA")
     parser.add_argument("--corpus", type=Path, default=Path(shared) / "corpus" if shared else None)
+    parser.add_argument("--cases", nargs="*", choices=list(CASES), default=list(CASES))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--mb", type=float, default=20.0, help="text to train on and to predict, MB")
     parser.add_argument("--held-out-mb", type=float, default=10.0)
