@@ -23,6 +23,7 @@ class Reply:
     content: bytes | None = None
     headers: dict[str, str] = field(default_factory=dict)
     pieces: int = 1
+    slow_head: bool = False
 
 
 class RatingServer:
@@ -74,6 +75,11 @@ class RatingServer:
             "usage": {"prompt_tokens": 11, "completion_tokens": 5},
         }
         content = json.dumps(said).encode() if reply.content is None else reply.content
+        if reply.slow_head:
+            for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 100:
+                handler.wfile.write(bytes([byte]))
+                handler.wfile.flush()
+                time.sleep(0.05)
         handler.send_response(reply.status)
         length = {"Content-Length": str(len(content))}
         for name, value in (length | reply.headers).items():

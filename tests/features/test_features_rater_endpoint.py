@@ -131,11 +131,13 @@ def test_a_server_that_always_fails_is_named_and_answers_before_it_are_kept(
     assert len(Answers(tmp_path / "answers.jsonl")) == 1
 
 
-@pytest.mark.parametrize("pieces", [1, 60])
+@pytest.mark.parametrize(
+    "reply",
+    [Reply("Score: 1", wait_s=2.0), Reply("Score: 1", pieces=60), Reply("Score: 1", slow_head=True)],
+)
 def test_a_server_that_never_answers_ends_within_its_time(
-    server: RatingServer, tokenizer: Path, tmp_path: Path, pieces: int
+    server: RatingServer, tokenizer: Path, tmp_path: Path, reply: Reply
 ) -> None:
-    reply = Reply("Score: 1", wait_s=2.0) if pieces == 1 else Reply("Score: 1", pieces=pieces)
     server.script = [reply] * 5
     rater = quick(server, tokenizer, tmp_path, n_parallel=1, max_retries=1, timeout_s=0.2)
     start = time.monotonic()
@@ -151,6 +153,15 @@ def test_nobody_at_the_address_is_named(server: RatingServer, tokenizer: Path, t
     server.http.shutdown()
     with pytest.raises(ResourceError, match=r"127\.0\.0\.1"):
         rater.rate(["text"])
+
+
+def test_an_address_that_does_not_speak_tls_is_named(
+    server: RatingServer, tokenizer: Path, tmp_path: Path
+) -> None:
+    address = f"https://127.0.0.1:{server.http.server_address[1]}/v1"
+    with pytest.raises(ResourceError, match=r"https://127\.0\.0\.1.*none after 2 attempts"):
+        quick(server, tokenizer, tmp_path, max_retries=1, base_url=address).rate(["text"])
+    assert server.requests == []
 
 
 @pytest.mark.parametrize("content", [b"", b"not JSON", b"{}", b'{"choices": [{"message": {"content": 3}}]}'])

@@ -14,13 +14,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from prill.errors import RecipeError, ResourceError, printable
+from prill.features.asking.connection import open_request
 from prill.run.redact import MASK, redact
 
 __all__ = ["Answer", "Endpoint", "EndpointSpec"]
@@ -67,11 +68,6 @@ class Answer:
     tokens_in: int
     tokens_out: int
     is_whole: bool
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:
-        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,10 +127,9 @@ class Endpoint:
         return value
 
     def _read(self, request: urllib.request.Request) -> bytes:
-        opener = urllib.request.build_opener(_NoRedirect)
         deadline = time.monotonic() + self.spec.timeout_s
         content = bytearray()
-        with opener.open(request, timeout=self.spec.timeout_s) as response:
+        with open_request(request, self.spec.timeout_s) as response:
             while piece := response.read1(_PIECE_BYTES):
                 content += piece
                 if len(content) > _LARGEST_ANSWER_BYTES:
