@@ -105,7 +105,7 @@ the published choice, grade 3 or more, is `grades: integer`, policy threshold 3 
 ridge regression, its penalty chosen by squared error on a fifth of the fitting part, instead of 20
 epochs with a trained pooling layer. Hashed words by default where the paper has Snowflake-arctic-embed-m
 (`embedding: encoder`). Rated documents: 1,000 instead of 450,000; kept back: a tenth of each grade, by
-keyed draw. The rater sees the first 2,000 characters, about what the head sees. Float64 instead of
+keyed draw. The rater sees the first 2,000 characters, about what the head sees. Float32 instead of
 bfloat16. Scores do not depend on the target: all targets get the same column.""",
 )
 class FineWebEdu(Method):
