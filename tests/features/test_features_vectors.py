@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from pool_of import opened, recipe_of
 from prill.corpus.columns import read_infos
 from prill.errors import DataError
+from prill.features import embeddings
 from prill.features.embeddings import Embedder
 from prill.features.feature import Given
 from prill.features.text_hash import hash_documents
@@ -173,6 +174,25 @@ def test_windows_of_token_vectors_count_tokens(tmp_path: Path) -> None:
     np.testing.assert_allclose(found[0], [good, (good + bad) / np.sqrt(2), bad], atol=1e-6)
     np.testing.assert_allclose(found[1], [bad, 0 * bad, 0 * bad], atol=1e-6)
     assert vectors.embedder.n_parameters == 36
+
+
+def test_a_huge_document_keeps_its_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tokenizer(tmp_path)
+    save_file({"embeddings": np.eye(6, dtype=np.float32)}, tmp_path / "model.safetensors")
+    vectors = Vectors.of("static", window="three", n_tokens=2, folder=tmp_path, storage="float32")
+    document = texts(["good " * 500 + "bad " * 500 + "good " * 500])
+    exact, _ = vectors.embed(document)
+    monkeypatch.setattr(embeddings, "_MAX_WINDOWED", 300)
+    shortened, n_windows = vectors.embed(document)
+    np.testing.assert_array_equal(shortened, exact)
+    assert n_windows.tolist() == [3]
+
+
+def test_weights_that_are_not_numbers_are_told(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path)
+    save_file({"embeddings": np.full((6, 2), np.nan, np.float32)}, tmp_path / "model.safetensors")
+    with pytest.raises(DataError, match="expected finite vectors"):
+        Vectors.of("static", folder=tmp_path).embed(texts(["good"]))
 
 
 @pytest.fixture(scope="module")

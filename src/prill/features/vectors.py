@@ -187,6 +187,8 @@ class Vectors(ShardFeature):
             text: large_string without nulls, D documents.
         Returns:
             float32, shape (D, W, K), of length one or zero; and how many windows each document has, int8.
+        Raises:
+            DataError: the model gives vectors that are not finite.
         """
         if self.window == "whole":
             raw_WDK = [self.embedder(text)]
@@ -195,6 +197,12 @@ class Vectors(ShardFeature):
             is_head = self.window == "head"
             raw_WDK, n_windows_D = self.embedder.in_windows(text, self.n_tokens, is_head=is_head)
         unit_DWK = np.stack([unit_length(raw_DK) for raw_DK in raw_WDK], axis=1)
+        if not np.isfinite(unit_DWK).all():
+            raise DataError(
+                "expected finite vectors, found others",
+                where=str(self.folder),
+                hint="the weights of the model are not numbers",
+            )
         return unit_DWK.astype(self.storage).astype(np.float32), n_windows_D
 
     def write(self, given: Given, shard: int, path: Path) -> None:
