@@ -26,7 +26,6 @@ from prill.errors import DataError
 from prill.features.feature import Given, ShardFeature, WholeFeature
 from prill.features.keyed import derive_seed
 from prill.features.proxies import Proxy
-from prill.features.token_counts import TokenCounter
 from prill.lm.scoring.documents import Document, DocumentScorer, Span
 from prill.run.atomic import atomic_write
 from prill.run.fingerprint import fingerprint
@@ -34,6 +33,7 @@ from prill.run.fingerprint import fingerprint
 if TYPE_CHECKING:
     from prill.corpus.tokenizer import TextTokenizer
     from prill.features.pool import Sample
+    from prill.features.token_counts import TokenCounter
     from prill.lm.scoring.columns import Detail
     from prill.lm.scoring.models import ModelFolder
 
@@ -346,5 +346,6 @@ def _counter(tokenizer: TextTokenizer) -> TokenCounter:
 @functools.lru_cache(maxsize=2)
 def _counter_of(content: bytes, eos: str) -> TokenCounter:
     from prill.corpus.tokenizer import load_tokenizer
+    from prill.features.token_counts import TokenCounter
 
     return TokenCounter.around(load_tokenizer(content, eos=eos))
