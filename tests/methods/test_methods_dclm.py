@@ -23,10 +23,10 @@ from prill.methods.dclm import DCLM, DCLMSettings
 VOCABULARY = ["</s>", "river", "stone", "kernel", "socket"]
 
 
-def published(path: Path) -> None:
+def published(path: Path, **changed: int) -> None:
     """A model by hand: `river` and `stone` speak for hq, `kernel` and `socket` for cc."""
     values = np.array([0.0, 1.0, 2.0, -1.0, -2.0] + [0.0] * 8)[:, None]
-    write_bin(path, VOCABULARY, ["cc", "hq"], values, np.array([[-1.0], [1.0]]))
+    write_bin(path, VOCABULARY, ["cc", "hq"], values, np.array([[-1.0], [1.0]]), **changed)
 
 
 def fitted(tmp_path: Path, texts: list[str], **settings: Any) -> None:
@@ -100,8 +100,10 @@ def test_too_few_positives_are_refused_with_the_number_that_would_do(tmp_path: P
 
 def test_settings_that_cannot_be_are_told_before_anything_runs(tmp_path: Path) -> None:
     published(tmp_path / "hq.bin")
+    published(tmp_path / "vectors.bin", model=2)
     cases: list[tuple[dict[str, Any], type[PrillError], str]] = [
         ({"model": "absent.bin"}, DataError, "expected a fastText model, found no file"),
+        ({"model": "vectors.bin"}, DataError, "expected a supervised model, found word vectors"),
         ({"positives": ["absent.jsonl"]}, RecipeError, "expected files of positives, found none at"),
         (
             {"model": "hq.bin", "positives": ["a.jsonl"]},

@@ -13,7 +13,9 @@ Legend: L labels, C columns (1 for two labels, else L), V words, B buckets, K di
 
 from __future__ import annotations
 
+import contextlib
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -25,7 +27,7 @@ from prill.errors import DataError, printable
 from prill.features.linear_model import LinearModel
 from prill.run.atomic import machine_errors
 
-__all__ = ["read_fasttext"]
+__all__ = ["check_fasttext", "read_fasttext"]
 
 _MAGIC, _VERSIONS = 793712314, (11, 12)
 _SUPERVISED, _SOFTMAX = 3, 3
@@ -35,19 +37,32 @@ _STRETCH_BYTES = 1 << 23
 _MOST_LABELS = 1 << 16
 
 
+def check_fasttext(path: Path) -> None:
+    """Read the settings of a `.bin` file alone: fast, and enough to refuse most files that cannot be used.
+
+    Raises:
+        DataError: the file is missing, no fastText model, or of a kind that is not supported.
+    """
+    with _opened(path) as reader:
+        _header(reader)
+
+
 def read_fasttext(path: Path) -> LinearModel:
     """The supervised model of a `.bin` file. Labels lose the prefix `__label__`.
 
     Raises:
         DataError: the file is missing, cut, damaged, no fastText model, or of a kind that is not supported.
     """
-    with machine_errors(str(path)):
-        try:
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                return _read(_Reader(file=file, size=size, path=path))
-        except FileNotFoundError as error:
-            raise DataError("expected a fastText model, found no file", where=str(path)) from error
+    with _opened(path) as reader:
+        return _read(reader)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[_Reader]:
+    if not path.is_file():
+        raise DataError("expected a fastText model, found no file", where=str(path))
+    with machine_errors(str(path)), path.open("rb") as file:
+        yield _Reader(file=file, size=path.stat().st_size, path=path)
 
 
 @dataclass(frozen=True, kw_only=True)

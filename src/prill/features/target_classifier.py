@@ -27,7 +27,7 @@ from prill.corpus.corpus import Corpus
 from prill.corpus.spec import CorpusSpec
 from prill.errors import DataError, RecipeError
 from prill.features.classifier import train_linear_counted
-from prill.features.fasttext_model import read_fasttext
+from prill.features.fasttext_model import check_fasttext, read_fasttext
 from prill.features.feature import ColumnFeature, Feature, Given, WholeFeature
 from prill.features.keyed import derive_seed, keyed_uniform
 from prill.features.linear_model import LinearModel
@@ -153,10 +153,9 @@ class FastTextFile(WholeFeature):
         """The feature of a file.
 
         Raises:
-            DataError: it is not there.
+            DataError: it is not there, or its settings say that it cannot be used.
         """
-        if not path.is_file():
-            raise DataError("expected a fastText model, found no file", where=str(path))
+        check_fasttext(path)
         return cls(path=path, digest_of_file=content_hash([path]))
 
     @property
