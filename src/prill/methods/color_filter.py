@@ -54,7 +54,7 @@ class ColorFilterSettings(ReferenceSettings):
     "pool has no near-duplicates, which enter together",
     formula="score(x) = L(x | prior) - L(x | conditional), L the mean loss in nats a token;\n"
     "the conditional is the prior after one more epoch, on the target",
-    differs="""a document's first 256 tokens are scored, without its end, not 511 targets of blocks of a stream
+    differs="""a document's first 256 tokens are scored, without its end, not blocks of 512 of a stream
 the prior is a proxy trained on 0.4 M tokens of the pool at Step Law's rate (the paper: 150 M parameters and
   3.1 B tokens); its documents are left out of the choice
 a small target is read once and up to 0.1 M tokens (the paper: 7 to 25 M); the rate is Step Law's for them
