@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from prill.errors import RecipeError
 from prill.features.compression import Codec, Compressor, TargetTexts, first_bytes
-from prill.features.compression_race import stages_of, top_exactly
+from prill.features.compression_race import fit_race, stages_of, top_exactly
 from prill.features.compression_similarity import Reference, drawn_texts
 
 SOURCES = [
@@ -214,6 +214,19 @@ def test_stages_double_and_end_before_all_texts() -> None:
     assert stages_of(4, 48) == (4, 8, 16)
     assert stages_of(4, 8) == (4,)
     assert stages_of(4, 7) == ()
+
+
+def test_an_error_far_above_the_cut_does_not_widen_the_margin() -> None:
+    reference = Reference(texts(made_texts(8, 8, 60)), Compressor())
+    rng = np.random.default_rng(0)
+    alone = rng.integers(200, 900, 100)
+    similarity_CN = rng.normal(0.03, 0.002, (100, 8))
+    similarity_CN[0, 4:] = 0.9  # no prediction from the first four texts can tell
+    wide = fit_race(reference, alone, similarity_CN, first=4, safety=2, cut=0.5)
+    narrow = fit_race(reference, alone, similarity_CN, first=4, safety=2, cut=0.04)
+    assert wide.stages == (4,)
+    assert wide.margins[0] > 0.5
+    assert narrow.margins[0] < 0.05
 
 
 def test_the_best_are_the_best_of_all_scores() -> None:

@@ -48,7 +48,7 @@ class ZipFitSettings(BaseModel):
     mode: Literal["screened", "exact"] = Field(
         "screened",
         description="screened: exact scores for the best documents, predictions for the others, ranked below "
-        "them; exact: every document with every target text, at three to five times the cost.",
+        "them; exact: every document with every target text, at two to four times the cost.",
     )
     shortlist: float = Field(
         0.1,
