@@ -152,7 +152,9 @@ def test_verdicts_know_the_right_choice_and_what_is_wrong_with_others(
     assert not copies.avoids_decoys
     assert copies.repeated_share > 0.2
     everything = found["everything"]
-    assert everything.regret_nats == everything.random_regret_nats == right.random_regret_nats
+    assert everything.regret_nats == pytest.approx(everything.random_regret_nats, abs=1e-12)
+    assert not everything.beats_random
+    assert right.random_regret_nats > everything.random_regret_nats  # fewer words, further off by chance
     table = verdict_table(list(found.values()))
     assert table.splitlines()[2].startswith("| right | 100.0% | 0.0% |")
     assert table.count("| yes |") == 1

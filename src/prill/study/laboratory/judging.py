@@ -4,7 +4,8 @@ The ids that an arm chose give the shares of its sources, and those its regret: 
 the choice without end pays on the target beyond the best mixture. A choice is right if it avoids the decoys,
 comes near the best shares, and beats a random choice.
 
-Source: none. Differs: a sample of the pool has on average the pool's shares, so those stand for random.
+Source: none. A random choice is one of as many words: the fewer they are, the further its shares are by
+chance from the pool's, and the higher its regret; the mean over some draws is taken.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ MOST_DECOYS = 0.05
 """Share of the chosen words that decoys may have; equal shares give them a fifth."""
 NEAR = 0.1
 """Total variation to w* below which the shares are right."""
+N_RANDOM = 32
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,7 @@ class Verdict:
         repeated_share: share of documents that it also chose in an earlier copy.
         distance: total variation to w*.
         regret_nats: L(w) - L(w*), nats a word, for a learner that read such a choice without end.
-        random_regret_nats: that of the whole pool.
+        random_regret_nats: mean over random choices of as many words.
         shares: of each source, in the order of the truth.
     """
 
@@ -71,7 +74,7 @@ class Verdict:
     @property
     def beats_random(self) -> bool:
         """Its regret is smaller than that of a random choice."""
-        return self.regret_nats < self.random_regret_nats
+        return self.regret_nats < self.random_regret_nats - ROUNDING
 
     @property
     def finds_it(self) -> bool:
@@ -115,7 +118,14 @@ def judge_laboratory(
     documents = read_columns(folder / "truth" / "documents.parquet")
     place = {name: number for number, name in enumerate(documents["id"].to_pylist())}
     source, n_words, original = (documents[name].to_numpy() for name in ("source", "n_symbols", "original"))
-    pool = _shares(lab, source, n_words)
+    draws = np.random.default_rng(0)
+    orders = [draws.permutation(len(source)) for _ in range(N_RANDOM)]
+
+    def random_regret(amount: int) -> float:
+        """Of choices that end with the document that fills `amount` words."""
+        taken = [order[: int(np.searchsorted(np.cumsum(n_words[order]), amount)) + 1] for order in orders]
+        return float(np.mean([lab.regret(_shares(lab, source[rows], n_words[rows])) for rows in taken]))
+
     found = []
     for arm, ids in chosen.items():
         unknown = sorted(set(ids) - place.keys())
@@ -137,7 +147,7 @@ def judge_laboratory(
                 repeated_share=1 - len(np.unique(original[rows])) / len(rows),
                 distance=lab.distance(shares),
                 regret_nats=lab.regret(shares),
-                random_regret_nats=lab.regret(pool),
+                random_regret_nats=random_regret(int(n_words[rows].sum())),
                 shares=tuple(shares.tolist()),
             )
         )
