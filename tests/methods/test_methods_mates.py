@@ -201,14 +201,22 @@ def test_probes_at_rate_zero_are_all_alike_and_do_not_divide_by_zero(tmp_path: P
     moved = Probes(checkpoint=start, targets=("b",), n_probes=24, n_exam_tokens=256)
     vectors = Vectors.of("hashed", n_dimensions=32)
     apart = Probes(checkpoint=start, targets=("b",), n_probes=24, n_exam_tokens=256, n_together=5)
+    scaled = InfluenceModel(probes=moved, vectors=vectors, target="b", form="none")
     model = InfluenceModel(probes=still, vectors=vectors, target="b", form="none")
-    features = resolve([still, moved, apart, model], pool, {"b": documents(12, seed=3, kind="b")}, tmp_path)
+    features = resolve(
+        [still, moved, apart, scaled, model], pool, {"b": documents(12, seed=3, kind="b")}, tmp_path
+    )
     alike = load_file(features.done[still].path)["losses"][0]
     assert len(set(alike.tolist())) == 1
     assert len(set(load_file(features.done[moved].path)["losses"][0].tolist())) > 12
     one, other = (load_file(features.done[f].path) for f in (moved, apart))
     np.testing.assert_array_equal(one["place"], other["place"])
     np.testing.assert_allclose(one["losses"], other["losses"], rtol=2e-3)  # stacks round in bf16
+    stored = load_file(features.done[scaled].path)
+    given = features.given(scaled)
+    seen = np.concatenate([vectors.read(given, shard) for shard in (0, 1)]).astype(np.float64)
+    predicted = seen @ stored["weight"] + stored["numbers"][0]
+    assert (predicted.mean(), predicted.std()) == pytest.approx((0, 1), abs=1e-9)
     counts = features.done[model].record.counts
     assert counts["is_constant"]
     assert counts["n_taken"] > 0

@@ -11,6 +11,7 @@ Legend: D documents, N probes, R targets, K dimensions of vectors, T tokens of a
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,14 +161,14 @@ class InfluenceModel(WholeFeature):
         is_validation = np.zeros(len(labels), np.bool_)
         is_validation[np.argsort(draws, kind="stable")[: max(2, int(VALIDATION_SHARE * len(labels)))]] = True
         weight, bias, correlation = fit_ridge(vectors, labels, is_validation=is_validation)
-        blank = StageModel(weight=weight, bias=bias, threshold=np.inf, seed=seed)
-        threshold, n_taken = self._take(given, blank)
+        model = self._scaled(given, StageModel(weight=weight, bias=bias, threshold=np.inf, seed=seed))
+        threshold, n_taken = self._take(given, model)
         atomic_write(
             paths[0],
             save(
                 {
-                    "weight": weight,
-                    "numbers": np.array([bias, threshold]),
+                    "weight": model.weight,
+                    "numbers": np.array([model.bias, threshold]),
                     "seed": np.array([seed], np.uint64),
                 }
             ),
@@ -180,6 +181,21 @@ class InfluenceModel(WholeFeature):
             "validation_spearman": round(correlation, 4),
             "n_taken": n_taken,
         }
+
+    def _scaled(self, given: Given, model: StageModel) -> StageModel:
+        """The model with predictions of mean 0 and deviation 1 over the documents that may be chosen.
+
+        A penalty chosen by ranks says nothing of the scale, which the temperature is in.
+        """
+        parts = []
+        for shard in range(given.pool.n_shards):
+            free = given.pool.is_eligible(shard) & (given.pool.n_tokens(shard) > 1)
+            parts.append(model.predict(self.vectors.read(given, shard)[free]))
+        _, mean, deviation = z_scores(np.concatenate(parts))
+        if not deviation > 0:
+            return model
+        bias = (model.bias - mean) / deviation
+        return dataclasses.replace(model, weight=model.weight / deviation, bias=bias)
 
     def _take(self, given: Given, model: StageModel) -> tuple[float, int]:
         """The threshold of this stage, and how many documents it takes."""

@@ -79,12 +79,13 @@ class MATESSettings(BaseModel):
     cost="a stage: n_probes training steps of one row, as many readings of the target, a pass over vectors",
     assumes="one step on a document says what training on it does, and words predict that",
     formula="""stage s:  L_i = loss on the target after one AdamW step on document i, from checkpoint s
-z_i = (L_i - mean) / deviation;  f_s = ridge regression of z on vectors of documents
+z_i = (L_i - mean) / deviation;  f_s = ridge regression of z on vectors, z-scored over the pool
 taken at s: the largest of -f_s(x) / temperature + Gumbel noise among what is left, stage_share of tokens
 checkpoint s + 1 = checkpoint s trained on what s took
 score(x) = (S - stage of x) + (1 + tanh(-f_stage(x) / 4)) / 2;  documents of no stage: stage S, last f""",
     differs="""Ridge on hashed word vectors instead of BERT: no model has to be fetched; its validation rank
-correlation is in the record. The noise is subtracted (choice: gumbel); the released code adds it and takes
+correlation is in the record; its predictions are scaled to deviation 1, since ridge shrinks them at will and
+temperature is in their unit. The noise is subtracted (choice: gumbel); the released code adds it and takes
 the smallest, which favours the best more than the softmax does (choice: reference). Loss of all tokens of
 the target's fit items instead of the last word of LAMBADA. One document's first row instead of a packed
 sequence of 1,024 tokens. Moments: warm_steps recorded steps before the first stage. Candidates are the
