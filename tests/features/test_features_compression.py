@@ -158,6 +158,21 @@ def test_any_pair_has_the_length_of_zlib(source: bytes, behind: list[bytes], rep
     assert joint[0].tolist() == [len(zlib.compress(source + t, level, 31)) for t in behind]
 
 
+@pytest.mark.skipif(not IS_PLAIN_ZLIB, reason="this Python's zlib is not the one whose lengths are counted")
+@pytest.mark.parametrize("left", range(1, 8))
+def test_a_match_may_begin_in_the_document_and_end_in_the_text_behind(left: int) -> None:
+    rng = np.random.default_rng(left)
+    filling = [rng.integers(128, 256, 400, dtype=np.uint8).tobytes() for _ in range(3)]
+    across = b"abcdefghijklmnopqrst"
+    source = filling[0] + across[:left]
+    # The text behind has the first bytes once more by itself, so that only a longer match is of use.
+    behind = across[left:] + filling[1] + across[:left] + filling[2] + across
+    joint = TargetTexts(texts([behind]), Compressor()).joint_lengths(
+        texts([source]), np.arange(1), np.arange(1)
+    )
+    assert joint[0, 0] == len(zlib.compress(source + behind, 6, 31))
+
+
 @pytest.mark.parametrize(
     ("codec", "package"), [("zstd", "zstandard"), ("brotli", "brotli"), ("lz4", "lz4.frame")]
 )

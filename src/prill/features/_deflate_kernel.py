@@ -156,7 +156,7 @@ def jointly(
         _reset(before, counts_before, work)
         stop = n - _LOOKAHEAD + 1
         _parse(work, n, n, stop, config, tables, before, counts_before, own_P, 0, 0)
-        for at in range(before[_AT], n - 3):
+        for at in range(before[_AT], n - 4):
             insert(buffer, at, heads, links, fives)
         for i in range(columns_N.shape[0]):
             begin = offsets_behind[columns_N[i]]
@@ -166,7 +166,7 @@ def jointly(
             _load(others, begin, size, buffer, n)
             state[:] = before
             counts[:] = counts_before
-            seam = max(n - 3, 0)
+            seam = max(n - 4, 0)  # the hash of five bytes from here reaches into the text behind
             last = min(n, n + size - 2)
             for at in range(seam, last):
                 insert(buffer, at, heads, links, fives)
