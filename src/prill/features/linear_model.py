@@ -36,7 +36,7 @@ FASTTEXT_OFFSET = 1e-5
 
 _FORMAT = "prill.linear.1"
 _BATCH_DOCUMENTS = 4096
-_BATCH_BYTES = 1 << 22
+_BATCH_BYTES = 1 << 20
 _WAYS = 8
 _LOAD = 5.0  # words a set of eight places, on average
 
@@ -274,7 +274,7 @@ def _joined(text: pa.Array) -> tuple[NDArray[np.int64], pa.Array]:
 
 
 def _batches(text: pa.Array) -> list[pa.Array]:
-    """Slices of at most a few megabytes, unless a document is longer."""
+    """Slices of at most a megabyte, unless a document is longer."""
     offsets, _ = text_buffers(text)
     found, first = [], 0
     while first < len(text):
