@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from prill.errors import DataError
 from prill.features.feature import Given
 from prill.features.keyed import derive_seed, keyed_uniform
-from prill.features.token_counts import TokenCounter
 
 __all__ = ["all_places", "target_tokens", "tokens_at"]
 
@@ -30,6 +29,8 @@ def all_places(given: Given) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDA
 
 def tokens_at(given: Given, place: NDArray[np.int64], *, longest: int) -> list[NDArray[np.uint32]]:
     """The first `longest` tokens of the documents at (shard, row), in the order asked for."""
+    from prill.features.token_counts import TokenCounter
+
     counter = TokenCounter.of(given.pool.tokenizer.read_bytes())
     found: dict[tuple[int, int], NDArray[np.uint32]] = {}
     for shard in np.unique(place[:, 0]).tolist():
@@ -50,6 +51,8 @@ def target_tokens(given: Given, name: str, *, n_tokens: int, longest: int, use: 
     Raises:
         DataError: the target holds fewer than 64 tokens.
     """
+    from prill.features.token_counts import TokenCounter
+
     counter = TokenCounter.of(given.pool.tokenizer.read_bytes())
     documents = counter.encode(given.targets[name]).documents()
     draws = keyed_uniform(

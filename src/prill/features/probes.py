@@ -133,7 +133,7 @@ class InfluenceModel(WholeFeature):
     """
 
     kind: ClassVar[str] = "influence"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     probes: Probes
     vectors: Vectors
     earlier: tuple[InfluenceModel, ...] = ()
