@@ -127,8 +127,8 @@ def _page(asked: argparse.Namespace, run: Path, memory: Path, wall: float) -> st
     about = (
         f"Made by `python bench/methods.py DATA OUTPUT --tokens {asked.tokens} --seeds {asked.seeds}` at "
         f"{commit}, on {_machine()}; {wall / 60:.0f} minutes in all. Every target's budget is its planted "
-        f"share of the pool. Trials: {asked.size} proxies, {asked.tokens} tokens, {asked.seeds} seeds, paired "
-        "with random text drawn anew for every seed, which trains up to "
+        f"share of the pool. Trials: {asked.size} proxies, {asked.tokens} tokens, {asked.seeds} seeds, "
+        "paired with random text drawn anew for every seed, which trains up to "
         f"{asked.control:g} times longer to see when it catches up. Precision is the share of chosen tokens "
         "that truly belong to the target; KL is from its held-out part to the choice, in nats, on hashed "
         "1- and 2-grams. Verdicts hold over all comparisons of this page together (Holm)."

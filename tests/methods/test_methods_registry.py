@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from pool_of import run_method
 from pydantic import ValidationError
 
+from pool_of import run_method
 from prill.errors import RecipeError
 from prill.features.keyed import keyed_uniform
 from prill.features.ngrams import hash_documents

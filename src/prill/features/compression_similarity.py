@@ -136,7 +136,8 @@ class CompressionSimilarity(ColumnFeature):
         return Reference(drawn, self.lengths.compressor, without_frames=self.without_frames)
 
     def flops(self, given: Given) -> float:
-        n_documents = sum(int(given.pool.is_eligible(shard).sum()) for shard in range(given.pool.n_shards))
+        pool = given.pool
+        n_documents = sum(int((pool.document_bytes(shard) > 0).sum()) for shard in range(pool.n_shards))
         n_bytes = sum(text_bytes(r.texts.text.slice(0, self.first)) for r in self.references(given).values())
         return OPERATIONS_A_BYTE * n_documents * n_bytes
 

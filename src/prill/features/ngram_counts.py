@@ -69,7 +69,8 @@ def total_counts(parts: Sequence[Path]) -> NDArray[np.int64]:
     """The counts of all shards, int64, shape (B,)."""
     from safetensors.numpy import load_file
 
-    return np.sum([load_file(path)["counts"] for path in parts], axis=0, dtype=np.int64)
+    counts = [load_file(path)["counts"] for path in parts]
+    return np.asarray(np.sum(counts, axis=0), dtype=np.int64)
 
 
 def unicode_version() -> NDArray[np.int64]:
