@@ -1,0 +1,57 @@
+"""`prill compare`: what each choice holds, counted from the files, and the features it took."""
+
+from pathlib import Path
+
+import orjson
+import pyarrow.parquet as pq
+import pytest
+
+from pool_of import recipe_of
+from prill.errors import DataError
+from prill.pipeline.run import run_recipe
+
+MEMBERS = [f"proof lemma theorem induction {word} holds" for word in ("one", "two", "three", "four", "five")]
+OTHERS = [f"cheap pills online {word} buy now" for word in ("red", "blue", "green", "grey", "pink") * 3]
+
+
+def write(folder: Path, *, members: object) -> Path:
+    texts = [f"{text} {number}" for number, text in enumerate(MEMBERS + OTHERS)]
+    targets = {"proofs": [f"a lemma and its proof by induction {number}" for number in range(8)]}
+    recipe = recipe_of(folder, texts, targets, arms=[{"method": "dsir", "policy": {"kind": "top_k"}}])
+    (folder / "members.json").write_bytes(orjson.dumps(members))
+    stored = recipe.model_dump(mode="json", exclude_defaults=True)
+    stored["targets"]["proofs"] |= {"members": "members.json", "budget": "25%"}
+    stored["trials"] = None
+    path = folder / "recipe.yaml"
+    path.write_bytes(orjson.dumps(stored))
+    return path
+
+
+def compare(path: Path) -> dict[str, object]:
+    outcome = run_recipe(
+        path, output=None, n_workers=2, is_quiet=True, accept_changes=False, is_comparison=True
+    )
+    assert outcome.comparison is not None
+    assert "| dsir |" in outcome.comparison.read_text()
+    found: dict[str, object] = orjson.loads(outcome.comparison.with_suffix(".json").read_bytes())
+    return found
+
+
+def test_precision_is_counted_in_tokens_of_the_written_dataset(tmp_path: Path) -> None:
+    ids = [f"d{number}" for number in range(len(MEMBERS))]
+    found = compare(write(tmp_path, members={"pool_member_ids": ids}))
+    rows = {row["arm"]: row for row in found["rows"]}  # type: ignore[attr-defined]
+    chosen = pq.read_table(tmp_path / "run" / "dataset" / "proofs" / "dsir", columns=["id", "prill_tokens"])
+    tokens = dict(zip(*(chosen[name].to_pylist() for name in chosen.column_names), strict=True))
+    right = sum(n for name, n in tokens.items() if name in ids)
+    assert rows["dsir"]["precision"] == pytest.approx(right / sum(tokens.values()))
+    assert rows["dsir"]["n_tokens"] == sum(tokens.values())
+    assert rows["dsir"]["precision"] == 1.0
+    assert rows["random"]["precision"] < 0.4
+    assert rows["dsir"]["kl_nats"] > 0
+    assert [feature["arms"] for feature in found["features"]] == [["dsir"]]  # type: ignore[attr-defined]
+
+
+def test_members_that_are_no_ids_are_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="a list of ids expected"):
+        compare(write(tmp_path, members={"other": 1}))
