@@ -33,9 +33,7 @@ def test_the_schema_is_printed_as_json() -> None:
 
 
 def test_methods_lists_and_describes() -> None:
-    assert {"dsir", "random"} <= {
-        line.split()[0] for line in prill("methods").stdout.splitlines() if line.strip()
-    }
+    assert {"dsir", "random"} <= {line.partition(":")[0] for line in prill("methods").stdout.splitlines()}
     page = prill("methods", "dsir").stdout
     assert "2302.03169" in page
     assert "n_buckets" in page
