@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from computed import Computed, pool_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from computed import Computed, pool_of
 from pool_of import resolve
 from prill.corpus.columns import read_columns, read_infos
 from prill.errors import DataError, PrillError, RecipeError, ResourceError

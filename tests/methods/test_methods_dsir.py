@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from pool_of import run_method
 
+from pool_of import run_method
 from prill.errors import DataError
 from prill.features._ngram_oracle import fast_bucket, ngrams
 from prill.features.divergence import kl_divergence, kl_reduction
