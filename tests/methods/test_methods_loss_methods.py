@@ -36,7 +36,7 @@ def share(scores: Any, kind: str = "b", n: int = 20) -> float:
 
 
 def test_color_filter_finds_the_target_and_leaves_out_what_the_prior_read(tmp_path: Path) -> None:
-    found = run_method("color-filter", POOL, TARGETS, SMALL, tmp_path)["b"]
+    found = run_method("color_filter", POOL, TARGETS, SMALL, tmp_path)["b"]
     assert share(found) == 1.0
     assert 0 < np.isnan(found).sum() <= 0.3 * len(POOL)
 
@@ -99,9 +99,9 @@ def test_miniplm_and_salt_pass_over_noise(tmp_path: Path) -> None:
 
 def test_faults_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"target 'b' must hold at least 512 tokens .*, found \d+"):
-        run_method("color-filter", POOL, {"b": ["a few words", "and more"]}, SMALL, tmp_path)
+        run_method("color_filter", POOL, {"b": ["a few words", "and more"]}, SMALL, tmp_path)
     with pytest.raises(RecipeError, match="two folders for one target"):
-        run_method("color-filter", POOL, TARGETS, {"conditional": "x"}, tmp_path / "folders")
+        run_method("color_filter", POOL, TARGETS, {"conditional": "x"}, tmp_path / "folders")
     with pytest.raises(DataError, match="found no such folder"):
         run_method("perplexity", POOL, TARGETS, {"model": "absent"}, tmp_path / "absent")
     settings = {**SMALL, "min_tokens": 10_000, "keep": "medium"}

@@ -40,7 +40,7 @@ def made(kind: str, n: int, seed: int, size: int = 120) -> list[str]:
 
 def of_pool(settings: dict[str, Any], pool: list[str], target: list[str], folder: Path) -> Any:
     # pool_of holds one text of a target out; a copy of an empty text costs nothing.
-    return run_method("zip-fit", pool, {"t": target}, settings, folder)["t"]
+    return run_method("zip_fit", pool, {"t": target}, settings, folder)["t"]
 
 
 def test_the_scores_of_the_card_whichever_text_is_held_out(tmp_path: Path) -> None:
@@ -111,9 +111,9 @@ def test_a_target_of_empty_texts_is_named(tmp_path: Path) -> None:
 
 
 def test_what_was_seen_and_how_it_differs_is_told() -> None:
-    (column,) = get_method("zip-fit")(ZipFitSettings()).columns(["t"])
+    (column,) = get_method("zip_fit")(ZipFitSettings()).columns(["t"])
     assert "the last 32 KiB" in column.span
-    assert "stores" in describe("zip-fit")
+    assert "stores" in describe("zip_fit")
 
 
 @pytest.mark.skipif("PRILL_SHARED_DATA" not in os.environ, reason="needs the shared data")

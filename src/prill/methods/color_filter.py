@@ -45,7 +45,7 @@ class ColorFilterSettings(ReferenceSettings):
 
 
 @method(
-    name="color-filter",
+    name="color_filter",
     title="conditional loss reduction: what fine-tuning on the target taught a small model",
     paper="2406.10670",
     feature="loss under a prior and under its fine-tuned copy",
@@ -85,7 +85,7 @@ class ColorFilter(Method):
                 raise RecipeError(
                     "`conditional` and `model` are two folders for one target, "
                     f"found {settings.conditional!r} and {settings.model!r} for {len(targets)} targets",
-                    where="color-filter",
+                    where="color_filter",
                     hint="give both and one target, or neither",
                 )
             model = model_or_folder(settings.conditional, base, size=settings.size, n_tokens=settings.tokens)

@@ -88,7 +88,7 @@ class ZipFitSettings(BaseModel):
 
 
 @method(
-    name="zip-fit",
+    name="zip_fit",
     title="documents that compress well together with target texts",
     paper="2410.18194",
     feature="compression",
