@@ -158,7 +158,7 @@ def lab(
     from prill.pipeline.laboratory import run_laboratory
     from prill.study.laboratory.judging import verdict_table
 
-    found = run_laboratory(
+    found, left_out = run_laboratory(
         folder,
         size=size,
         seed=seed,
@@ -170,6 +170,8 @@ def lab(
     for target, verdicts in found.items():
         typer.echo(f"target {target}\n\n{verdict_table(verdicts)}\n")
         typer.echo("\n".join(verdict.sentence for verdict in verdicts) + "\n")
+    for one in left_out:
+        typer.echo(str(one))
 
 
 @app.command()

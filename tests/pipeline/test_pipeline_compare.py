@@ -9,19 +9,20 @@ import pytest
 from pool_of import recipe_of
 from prill.errors import DataError
 from prill.pipeline.run import run_recipe
+from prill.recipe.model import Recipe
 
 MEMBERS = [f"proof lemma theorem induction {word} holds" for word in ("one", "two", "three", "four", "five")]
 OTHERS = [f"cheap pills online {word} buy now" for word in ("red", "blue", "green", "grey", "pink") * 3]
 
 
-def write(folder: Path, *, members: object) -> Path:
+def write(folder: Path, *, members: object, **fields: object) -> Path:
     texts = [f"{text} {number}" for number, text in enumerate(MEMBERS + OTHERS)]
     targets = {"proofs": [f"a lemma and its proof by induction {number}" for number in range(8)]}
     recipe = recipe_of(folder, texts, targets, arms=[{"method": "dsir", "policy": {"kind": "top_k"}}])
     (folder / "members.json").write_bytes(orjson.dumps(members))
     stored = recipe.model_dump(mode="json", exclude_defaults=True)
     stored["targets"]["proofs"] |= {"members": "members.json", "budget": "25%"}
-    stored["trials"] = None
+    stored |= {"trials": None, **fields}
     path = folder / "recipe.yaml"
     path.write_bytes(orjson.dumps(stored))
     return path
@@ -55,3 +56,35 @@ def test_precision_is_counted_in_tokens_of_the_written_dataset(tmp_path: Path) -
 def test_members_that_are_no_ids_are_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a list of ids expected"):
         compare(write(tmp_path, members={"other": 1}))
+
+
+REFUSED = {"method": "dclm", "settings": {"min_positives": 100}}  # the target has eight documents
+
+
+def test_an_arm_that_cannot_work_is_left_out_and_told(tmp_path: Path) -> None:
+    arms = [REFUSED, {"method": "dsir"}, {**REFUSED, "name": "again"}]
+    recipe = write(tmp_path, members=[], arms=arms, unfit="leave_out")
+    outcome = run_recipe(
+        recipe, output=None, n_workers=2, is_quiet=True, accept_changes=False, is_comparison=True
+    )
+    assert outcome.comparison is not None
+    assert [(one.arm, "at least 100" in one.why) for one in outcome.left_out] == [
+        ("dclm", True),
+        ("again", True),
+    ]
+    assert "- `dclm` was left out: " in outcome.comparison.read_text()
+    assert sorted(path.name for path in (tmp_path / "run" / "dataset" / "proofs").iterdir()) == ["dsir"]
+    assert any("`dclm` was left out" in warning for warning in outcome.data.warnings)
+
+
+@pytest.mark.parametrize("unfit", ["stop", "leave_out"])
+def test_nothing_but_arms_that_cannot_work_stop_the_run(tmp_path: Path, unfit: str) -> None:
+    with pytest.raises(DataError, match="at least 100"):
+        compare(write(tmp_path, members=[], arms=[REFUSED], unfit=unfit))
+
+
+def test_arms_all_leave_out_unless_the_recipe_says_otherwise() -> None:
+    recipe = {"corpus": {"paths": ["a"]}, "targets": {"t": {"paths": ["b"]}}, "budget": "5%"}
+    assert Recipe.model_validate({**recipe, "arms": "all"}).unfit == "leave_out"
+    assert Recipe.model_validate({**recipe, "arms": "all", "unfit": "stop"}).unfit == "stop"
+    assert Recipe.model_validate(recipe).unfit == "stop"

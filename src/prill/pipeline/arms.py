@@ -13,7 +13,7 @@ from prill.pipeline.features import Features, closure
 from prill.recipe.model import ArmSpec
 from prill.select.policy import Policy
 
-__all__ = ["Use", "default_policy", "flops_of", "scored_by", "uses"]
+__all__ = ["LeftOut", "Use", "default_policy", "flops_of", "scored_by", "uses"]
 
 
 def scored_by(arm: ArmSpec, targets: Sequence[str], base: Path) -> Scored:
@@ -28,6 +28,17 @@ def scored_by(arm: ArmSpec, targets: Sequence[str], base: Path) -> Scored:
 def default_policy(arm: ArmSpec) -> Policy:
     """How the method's scores become a choice when the recipe does not say."""
     return Policy.model_validate(get_method(arm.method).default_policy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """An arm that these data refuse, by its name, and why."""
+
+    arm: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"`{self.arm}` was left out: {self.why}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ from prill.corpus.corpus import Corpus
 from prill.errors import DataError
 from prill.features.divergence import kl_divergence
 from prill.features.ngram_counts import NgramCounts
+from prill.pipeline.arms import LeftOut
 from prill.pipeline.choose import read_choice
 from prill.pipeline.steps import Choice, Pool
 from prill.pipeline.trials import arm_name
@@ -91,6 +92,7 @@ def compare(
     conclusion: Conclusion | None,
     concluded: Done | None,
     trace: Sequence[Shared],
+    left_out: Sequence[LeftOut] = (),
 ) -> Done:
     """Write `comparison.json` and `comparison.md` into the run's folder."""
     members = {name: _members(walk, name) for name in targets}
@@ -115,17 +117,22 @@ def compare(
         label="count what was chosen",
     )
 
+    also = {
+        "features": [asdict(shared) for shared in trace],
+        "left_out": [asdict(one) for one in left_out],
+    }
+
     def build(paths: list[Path]) -> Mapping[str, Any]:
         rows = _rows(counted.parts, targets, choices, conclusion)
-        told = {"rows": [asdict(row) for row in rows], "features": [asdict(shared) for shared in trace]}
+        told = {"rows": [asdict(row) for row in rows], **also}
         atomic_write(paths[0], orjson.dumps(told, option=orjson.OPT_INDENT_2) + b"\n")
-        atomic_write(paths[1], tables_of(rows, trace).encode("utf-8"))
+        atomic_write(paths[1], tables_of(rows, trace, [str(one) for one in left_out]).encode("utf-8"))
         return {"n_rows": len(rows)}
 
     return walk.at_once(
         "comparison",
         version=COMPARE_VERSION,
-        settings={"features": [asdict(shared) for shared in trace]},
+        settings=also,
         parents=[counted, pool.targets, *([concluded] if concluded else [])],
         files=["comparison.json", "comparison.md"],
         folder=walk.run.path,

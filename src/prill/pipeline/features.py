@@ -6,11 +6,12 @@ are ready at the same depth share the workers; features with a part a shard go o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from prill.errors import DataError
 from prill.features.feature import Feature, Given, ShardFeature, WholeFeature
 from prill.features.pool import PoolView
 from prill.pipeline.measuring import engine_kind
@@ -19,6 +20,8 @@ from prill.run.step import Step
 from prill.targets.target import Target
 
 __all__ = ["Features", "closure"]
+
+AnyFeature = TypeVar("AnyFeature", ShardFeature, WholeFeature)
 
 
 def closure(asked: Iterable[Feature]) -> list[tuple[int, Feature]]:
@@ -42,7 +45,10 @@ class Features:
     Attributes:
         read: the step that read the documents: all that a feature of texts rests on.
         parents: the steps that other features rest on: that one, who may be chosen, tokens.
+        goes_on: without a feature that the data refuse, and without all that need it; otherwise that stops
+            the run.
         done: what is finished.
+        refused: what could not be computed, and why.
     """
 
     walk: Walk
@@ -50,21 +56,43 @@ class Features:
     targets: Mapping[str, Target]
     read: Done
     parents: tuple[Done, ...]
+    goes_on: bool = False
     done: dict[Feature, Done] = field(default_factory=dict)
+    refused: dict[Feature, DataError] = field(default_factory=dict)
 
     def resolve(self, asked: Sequence[Feature]) -> None:
-        """Compute what is asked for and all it needs, as far as it is not there."""
+        """Compute what is asked for and all it needs, as far as it is not there.
+
+        Raises:
+            DataError: the data refuse a feature, and the run does not go on without.
+        """
         levels: dict[int, list[Feature]] = {}
         for depth, feature in closure(asked):
             if feature not in self.done:
                 levels.setdefault(depth, []).append(feature)
         for level in levels.values():
-            self._apart([f for f in level if isinstance(f, WholeFeature) and f.is_apart])
-            for feature in level:
+            ready = [feature for feature in level if not self._lacks(feature)]
+            self._apart([f for f in ready if isinstance(f, WholeFeature) and f.is_apart])
+            for feature in ready:
                 if isinstance(feature, ShardFeature):
-                    self.done[feature] = self._over_shards(feature)
+                    self._attempt(feature, self._over_shards)
                 elif isinstance(feature, WholeFeature) and not feature.is_apart:
-                    self.done[feature] = self._whole(feature)
+                    self._attempt(feature, self._whole)
+
+    def _lacks(self, feature: Feature) -> bool:
+        """Whether something that it needs was refused; then it is refused for the same reason."""
+        causes = [self.refused[need] for need in feature.needs if need in self.refused]
+        if causes:
+            self.refused[feature] = causes[0]
+        return bool(causes)
+
+    def _attempt(self, feature: AnyFeature, compute: Callable[[AnyFeature], Done]) -> None:
+        try:
+            self.done[feature] = compute(feature)
+        except DataError as error:
+            if not self.goes_on:
+                raise
+            self.refused[feature] = error
 
     def given(self, feature: Feature) -> Given:
         """What the feature may read."""
@@ -124,6 +152,19 @@ class Features:
                 self.done[feature] = Done(record=step.record, parts=_paths(step, feature))
         if not todo:
             return
+        try:
+            self._train(todo, opened)
+        except DataError as error:
+            if not self.goes_on:
+                raise
+            if len(todo) == 1:
+                self.refused[todo[0]] = error
+            else:  # which one it was shows when each is alone
+                for feature in todo:
+                    if feature not in self.done:
+                        self._apart([feature])
+
+    def _train(self, todo: Sequence[WholeFeature], opened: Mapping[WholeFeature, Step]) -> None:
         labels = [feature.label for feature in todo]
         title = labels[0] if len(todo) == 1 else f"{labels[0]} and {len(todo) - 1} more"
         with self.walk.progress.step(title, len(todo), "models") as display:

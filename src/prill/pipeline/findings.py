@@ -10,6 +10,7 @@ from typing import Any
 from prill import __version__
 from prill.methods.registry import get_method
 from prill.methods.scored import made
+from prill.pipeline.arms import LeftOut
 from prill.pipeline.steps import Choice, Pool
 from prill.pipeline.trials import Proof, arm_name
 from prill.recipe.model import CONTROL, ArmSpec, Recipe
@@ -36,6 +37,7 @@ class Findings:
     samples: Mapping[tuple[str, str], tuple[page.SampleGroup, ...]]
     proof: Proof | None
     conclusion: Conclusion | None
+    left_out: Sequence[LeftOut]
     records: Sequence[Record]
 
 
@@ -200,6 +202,7 @@ def _warnings(found: Findings) -> list[str]:
             f"A trial read its choice up to {found.proof.n_epochs:.1f} times, "
             "because the budget is smaller than the trial."
         )
+    said += [f"{one}." for one in found.left_out]
     few = [name for name, target in found.targets.items() if len(target.fit) < 10]
     said += [
         f"`{name}` gives methods only {len(found.targets[name].fit)} documents; more would be safer."

@@ -9,6 +9,7 @@ from typing import Literal
 import pyarrow.parquet as pq
 
 from prill.methods.registry import get_method, list_methods
+from prill.pipeline.arms import LeftOut
 from prill.pipeline.run import run_recipe
 from prill.recipe.model import CONTROL
 from prill.run.fingerprint import safe_name
@@ -28,7 +29,7 @@ def run_laboratory(
     has_trials: bool,
     n_workers: int | None,
     is_quiet: bool,
-) -> dict[str, list[Verdict]]:
+) -> tuple[dict[str, list[Verdict]], tuple[LeftOut, ...]]:
     """Write the laboratory of chains into `folder`, let the methods choose, and judge each choice exactly.
 
     Args:
@@ -40,7 +41,7 @@ def run_laboratory(
         n_workers: at a time; None takes one a core.
         is_quiet: without progress display.
     Returns:
-        The verdicts on the choices for each target.
+        The verdicts on the choices for each target, and the methods that cannot work here, with the reason.
     Raises:
         RecipeError: no method has such a name.
     """
@@ -49,13 +50,14 @@ def run_laboratory(
     for name in names:
         get_method(name)
     lab = write_laboratory(folder, size=size, seed=seed, arms=names, has_trials=has_trials)
-    run_recipe(lab.recipe, output=None, n_workers=n_workers, is_quiet=is_quiet, accept_changes=True)
+    outcome = run_recipe(lab.recipe, output=None, n_workers=n_workers, is_quiet=is_quiet, accept_changes=True)
+    missing = {one.arm for one in outcome.left_out}
     found = {}
     for target in TARGETS:
         dataset = folder / "run" / "dataset" / target
-        chosen = {name: _ids(dataset / safe_name(name)) for name in names}
+        chosen = {name: _ids(dataset / safe_name(name)) for name in names if name not in missing}
         found[target] = judge_laboratory(folder, chosen, target=target)
-    return found
+    return found, outcome.left_out
 
 
 def _ids(folder: Path) -> set[str]:

@@ -74,7 +74,7 @@ def plan_recipe(path: Path, *, n_workers: int | None) -> str:
         else []
     )
     found = estimate(recipe, corpus, n_targets=len(targets), n_workers=workers)
-    summary = corpus.schema_summary()
+    summary, graph = corpus.schema_summary(), _graph(recipe, base)
     lines = [
         f"recipe     {recipe.name}",
         *preparing,
@@ -87,14 +87,15 @@ def plan_recipe(path: Path, *, n_workers: int | None) -> str:
         ),
         f"budget     {found.n_budget} for each of {len(targets)} targets, "
         f"{len(recipe.arms)} method{'s' * (len(recipe.arms) != 1)} and the random control",
-        *_graph(recipe, base),
+        *graph,
         f"proof      {found.n_trials} trials, {found.n_trial_tokens:,} training tokens in all"
         if recipe.trials
         else "proof      none (trials: null)",
         f"disk       about {found.disk_bytes / 1e6:,.0f} MB in {recipe.output}",
         f"memory     about {found.memory_bytes / 1e9:.1f} GB",
         f"time       about {duration(found.prepare_s + found.train_s)} with {workers} workers"
-        + _parts(found),
+        + _parts(found)
+        + (", without the features above" if graph else ""),
     ]
     return "\n".join(lines)
 

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from prill.features.keyed import derive_seed
+from prill.pipeline.arms import LeftOut
 from prill.pipeline.compare import compare
 from prill.pipeline.dataset import write_lineage
 from prill.pipeline.excerpts import browse
@@ -33,11 +34,13 @@ REPORT_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A finished run: what its report says, where it is, a line about the dataset, and the table of arms."""
+    """A finished run: what its report says, where it is, a line about the dataset, who was left out, and the
+    table of arms."""
 
     data: ReportData
     report: Path
     dataset: str
+    left_out: tuple[LeftOut, ...] = ()
     comparison: Path | None = None
 
 
@@ -50,17 +53,19 @@ def publish(
     choices: Sequence[Choice],
     datasets: Mapping[str, Done],
     proof: Proof | None,
+    left_out: Sequence[LeftOut] = (),
     trace: Sequence[Shared] | None = None,
 ) -> Outcome:
     """Conclude, and write `conclusion.json`, `lineage.json` and `report.html`.
 
     Args:
+        left_out: arms that the data refused; they are told.
         trace: the features that were computed; if given, a comparison of all arms is written too.
     """
     conclusion, concluded = _conclude(walk, pool, choices, proof)
     compared = None
     if trace is not None:
-        compared = compare(walk, pool, targets, choices, conclusion, concluded, trace)
+        compared = compare(walk, pool, targets, choices, conclusion, concluded, trace, left_out)
     parents = [*datasets.values(), pool.tokens, pool.targets, *([concluded] if concluded else [])]
     folder = walk.run.path
     records = [r for r in read_run(folder).records if r.step not in ("lineage", "report")]
@@ -83,6 +88,7 @@ def publish(
         samples=browse(walk.corpus, choices, pool.read.parts, seed=derive_seed(walk.recipe.seed, "excerpts")),
         proof=proof,
         conclusion=conclusion,
+        left_out=left_out,
         records=records,
     )
     data = report_data(found)
@@ -100,6 +106,7 @@ def publish(
         data=data,
         report=folder / "report.html",
         dataset=_closing(folder, choices),
+        left_out=tuple(left_out),
         comparison=compared.parts[1] if compared else None,
     )
 

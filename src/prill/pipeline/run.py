@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from prill.corpus.corpus import Corpus
 from prill.engine.failure import Retry
 from prill.engine.local import LocalEngine
-from prill.errors import RecipeError
+from prill.errors import DataError, RecipeError
 from prill.methods.scored import Fitted, Scored
 from prill.pipeline import steps
-from prill.pipeline.arms import flops_of, uses
+from prill.pipeline.arms import LeftOut, flops_of, uses
 from prill.pipeline.dataset import write_dataset
 from prill.pipeline.features import Features
 from prill.pipeline.inputs import available_cores, check_inputs
@@ -20,6 +21,7 @@ from prill.pipeline.place import recall_place, remember_place
 from prill.pipeline.plan import announce
 from prill.pipeline.prepare import PREPARATION, Work, of_study, prepare_into
 from prill.pipeline.publish import Outcome, publish
+from prill.pipeline.steps import Choice, Pool
 from prill.pipeline.trials import prove
 from prill.pipeline.walk import Walk
 from prill.recipe import load_recipe
@@ -104,16 +106,13 @@ def _walk(
     pool = steps.prepare_pool(walk, targets, targets_done)
     features = steps.features_of(walk, pool, targets)
     scores = steps.score(features, recipe.arms)
-    n_bytes = int(pool.counts["n_eligible_bytes"])
-    choices = []
-    for arm in recipe.arms:
-        scored = scores[arm.label]
-        flops = flops_of(arm, scored, features, n_bytes=n_bytes)
-        choices += [
-            steps.choose(walk, arm, name, pool, features.done[scored], flops=flops) for name in targets
-        ]
+    choices, left_out = _choose(walk, pool, features, scores)
+    walk = replace(
+        walk, recipe=recipe.model_copy(update={"arms": tuple({c.arm.label: c.arm for c in choices}.values())})
+    )
     datasets = {f"{c.target}/{c.arm.label}": write_dataset(walk, c) for c in choices}
     proof = prove(walk, pool, targets, choices) if recipe.trials else None
+    computed = {arm: scored for arm, scored in scores.items() if scored in features.done}
     return publish(
         walk,
         recipe_path,
@@ -122,8 +121,39 @@ def _walk(
         choices=choices,
         datasets=datasets,
         proof=proof,
-        trace=_trace(features, scores) if is_comparison else None,
+        left_out=left_out,
+        trace=_trace(features, computed) if is_comparison else None,
     )
+
+
+def _choose(
+    walk: Walk, pool: Pool, features: Features, scores: Mapping[str, Scored]
+) -> tuple[list[Choice], list[LeftOut]]:
+    """Every arm's choice for every target; arms that the data refuse are left out, or stop the run."""
+    n_bytes = int(pool.counts["n_eligible_bytes"])
+    choices: list[Choice] = []
+    problems: dict[str, DataError] = {}
+    for arm in walk.recipe.arms:
+        scored = scores[arm.label]
+        try:
+            if scored in features.refused:
+                raise features.refused[scored]
+            flops = flops_of(arm, scored, features, n_bytes=n_bytes)
+            choices += [
+                steps.choose(walk, arm, name, pool, features.done[scored], flops=flops)
+                for name in features.targets
+            ]
+        except DataError as error:
+            if not features.goes_on:
+                raise
+            problems[arm.label] = error
+    if not choices:
+        raise next(iter(problems.values()))
+    left_out = [LeftOut(arm=arm, why=str(error)) for arm, error in problems.items()]
+    for one in left_out:
+        walk.run.events.emit("left_out", {"what": str(one)})
+        walk.progress.note(str(one))
+    return choices, left_out
 
 
 def _trace(features: Features, scores: Mapping[str, Scored]) -> list[Shared]:

@@ -195,11 +195,15 @@ def features_of(walk: Walk, pool_done: Pool, targets: Mapping[str, Target]) -> F
         targets=targets,
         read=pool_done.read,
         parents=(pool_done.read, pool_done.eligible, pool_done.tokens, pool_done.tokenizer),
+        goes_on=walk.recipe.unfit == "leave_out",
     )
 
 
 def score(features: Features, arms: Sequence[ArmSpec]) -> dict[str, Scored]:
-    """Resolve every arm's scores for every target, and all they need; by the arm's name."""
+    """Resolve every arm's scores for every target, and all they need; by the arm's name.
+
+    Some are in `features.refused` instead, where the recipe leaves out arms that cannot work.
+    """
     walk = features.walk
     asked = {arm.label: scored_by(arm, list(features.targets), walk.base) for arm in arms}
     features.resolve(list(asked.values()))

@@ -198,6 +198,12 @@ class Recipe(_Model):
         "The random control is always added.",
         json_schema_extra=_all_or_list,
     )
+    unfit: Literal["stop", "leave_out"] = Field(
+        "stop",
+        description="What to do when an arm cannot work with these data (a target too small to fit, grades "
+        "that are all equal): stop with the reason, or leave the arm out and tell it. With `arms: all` the "
+        "default is leave_out.",
+    )
     rest: RestSpec = Field(default_factory=RestSpec, description="Held-out part of the pool.")
     trials: TrialSpec | None = Field(
         default_factory=TrialSpec, description="The proof; null selects and writes without one."
@@ -210,6 +216,15 @@ class Recipe(_Model):
     def budget_of(self, target: str) -> Budget:
         """How much to choose for one target: its own budget, or the common one."""
         return self.targets[target].budget or self.budget
+
+    @model_validator(mode="before")
+    @classmethod
+    def _all_leave_out(cls, values: Any) -> Any:
+        return (
+            {"unfit": "leave_out", **values}
+            if isinstance(values, dict) and values.get("arms") == "all"
+            else values
+        )
 
     @model_validator(mode="after")
     def _check_arms(self) -> Recipe:

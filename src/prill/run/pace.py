@@ -96,7 +96,7 @@ class PlanPace:
         self._weights = [(name, max(0.0, weight)) for name, weight in steps]
         self._done = [False] * len(steps)
         self._clock = clock
-        self._start = clock()
+        self._start = self._asked = clock()
         self._finished_weight = 0.0
 
     def finish(self, name: str) -> None:
@@ -116,9 +116,16 @@ class PlanPace:
         return min(1.0, (self._finished_weight + self._weight(current) * (share or 0.0)) / whole)
 
     def remaining_s(self, current: str | None, share: float | None) -> float | None:
-        """Seconds still to go for the whole run; None when that cannot be said."""
+        """Seconds still to go for the whole run; None when that cannot be said.
+
+        A step that was not announced tells nothing of the others: while it works, the clock of the whole stands.
+        """
+        before, self._asked = self._asked, self._clock()
+        if self._index(current) is None:
+            self._start += self._asked - before
+            return None
         done = self.share(current, share)
-        elapsed_s = self._clock() - self._start
+        elapsed_s = self._asked - self._start
         if not done or elapsed_s < _MIN_ELAPSED_S:
             return None
         return elapsed_s * (1.0 - done) / done

@@ -95,11 +95,13 @@ class Shared:
     arms: tuple[str, ...]
 
 
-def tables_of(rows: Sequence[Row], features: Sequence[Shared] = ()) -> str:
+def tables_of(rows: Sequence[Row], features: Sequence[Shared] = (), left_out: Sequence[str] = ()) -> str:
     """Markdown: a table for each target, the best choices first, and what choosing costs."""
     parts = []
     for target in dict.fromkeys(row.target for row in rows):
         parts += [f"### {target}", "", *_table([row for row in rows if row.target == target]), ""]
+    if left_out:
+        parts += ["### Left out", "", *(f"- {' '.join(one.split())}" for one in left_out), ""]
     return (
         "\n".join(
             [*parts, "### No better than random", "", *_losers(rows), "", *_costs(rows), *_trace(features)]

@@ -78,6 +78,7 @@ tokenizer: {{vocab_size: 512}}
 budget: 10%
 arms:
 {arms}
+unfit: leave_out
 trials: {trials}
 output: run
 """
