@@ -1,10 +1,16 @@
-"""A tiny pool for tests of methods: real files, every feature resolved as in a run."""
+"""A tiny pool for tests of features and methods: real files, every feature resolved as in a run.
+
+All of it happens in this process. A worker process imports torch anew, which takes longer than a tiny model.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
@@ -13,6 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from prill.corpus.columns import read_columns
+from prill.engine import Engine, Kind
 from prill.engine.local import LocalEngine
 from prill.features.feature import Feature
 from prill.pipeline import steps
@@ -22,6 +29,112 @@ from prill.pipeline.walk import Walk
 from prill.recipe.model import Recipe
 from prill.run.directory import RunDirectory
 from prill.run.progress import choose_progress
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+RANDOM = ({"name": "arm", "method": "random"},)
+TARGETS = {
+    "t": ("a target text of some words", "another text of the target"),
+    "u": ("what the other target holds", "and one more text of it"),
+}
+
+
+class InlineEngine(LocalEngine):
+    """What would run in worker processes runs here, one after the other; it is pickled all the same."""
+
+    def map(
+        self,
+        task: Callable[[Item], Result],
+        items: Sequence[Item],
+        *,
+        kind: Kind,
+        name: str,
+        on_result: Callable[[int, Result], None] | None = None,
+        label: Callable[[Item], str] | None = None,
+    ) -> list[Result]:
+        if kind == "processes":
+            kind = "inline"
+            task, items = pickle.loads(pickle.dumps((task, items)))
+        return super().map(task, items, kind=kind, name=name, on_result=on_result, label=label)
+
+
+def recipe_of(
+    folder: Path,
+    documents: Sequence[str],
+    targets: Mapping[str, Sequence[str]] = TARGETS,
+    *,
+    arms: Sequence[Mapping[str, Any]] = RANDOM,
+    shards: int = 2,
+    columns: Mapping[str, Sequence[str | None]] | None = None,
+    seed: int = 0,
+) -> Recipe:
+    """Write pool and targets, and the recipe that reads them; one document a target is held out.
+
+    Args:
+        columns: beside `text`, a value for each document; default: an `id` for each.
+    """
+    columns = columns or {"id": [f"d{i}" for i in range(len(documents))]}
+    rows = pa.table({**columns, "text": list(documents)})
+    pool = folder / "pool"
+    pool.mkdir(parents=True, exist_ok=True)
+    for index, part in enumerate(np.array_split(np.arange(len(documents)), shards)):
+        pq.write_table(rows.take(part), pool / f"{index}.parquet")
+    specs = {}
+    for name, texts in targets.items():
+        path = folder / f"target-{name}.jsonl"
+        path.write_bytes(b"".join(orjson.dumps({"text": text}) + b"\n" for text in texts))
+        specs[name] = {"paths": [str(path)], "held_out": 1 / (4 * len(texts))}
+    return Recipe.model_validate(
+        {
+            "corpus": {"paths": [str(pool / "*.parquet")]},
+            "targets": specs,
+            "tokenizer": {"vocab_size": 300, "sample": 100_000},
+            "budget": "20%",
+            "seed": seed,
+            "trials": None,
+            "duplicates": "keep",
+            "arms": list(arms),
+        }
+    )
+
+
+@contextmanager
+def opened(recipe: Recipe, folder: Path, *, engine: Engine | None = None) -> Iterator[Features]:
+    """The features of a run of the recipe in `folder`, while it is open."""
+    corpus, targets = check_inputs(recipe, folder)
+    run = RunDirectory.open(folder / "run", recipe.model_dump(mode="json"), accept_changes=True)
+    with run, choose_progress(is_quiet=True) as progress:
+        walk = Walk(
+            recipe=recipe,
+            base=folder,
+            run=run,
+            engine=engine or InlineEngine(2),
+            progress=progress,
+            corpus=corpus,
+        )
+        done = steps.prepare_pool(walk, targets, steps.store_targets(walk, targets))
+        yield steps.features_of(walk, done, targets)
+
+
+@contextmanager
+def computing(features: Features, folder: Path) -> Iterator[Features]:
+    """The same pool in another run, in `folder`: what is computed, and paid for, is what lies there."""
+    run = RunDirectory.open(folder, features.walk.run.recipe, accept_changes=True)
+    with run:
+        yield replace(features, walk=replace(features.walk, run=run), done={})
+
+
+def resolve(
+    asked: Sequence[Feature],
+    documents: Sequence[str],
+    targets: Mapping[str, Sequence[str]],
+    folder: Path,
+) -> Features:
+    """The features, computed; read their files from `done`."""
+    with opened(recipe_of(folder, documents, targets), folder) as features:
+        features.resolve(asked)
+    return features
 
 
 def run_method(
@@ -34,80 +147,15 @@ def run_method(
     seed: int = 0,
 ) -> dict[str, NDArray[Any]]:
     """The method's columns for all documents, in order; one text of each target is held out."""
-    recipe = recipe_of(
-        folder, documents, targets, arms=[{"name": "arm", "method": name, "settings": dict(settings)}]
-    )
-    with opened(recipe.model_copy(update={"seed": seed}), folder) as features:
-        scores = steps.score(features, recipe.arms)
-        parts = [read_columns(part) for part in features.done[scores["arm"]].parts]
-    names = parts[0].column_names
-    return {column: np.concatenate([part[column].to_numpy() for part in parts]) for column in names}
-
-
-def resolve(
-    asked: Sequence[Feature],
-    documents: Sequence[str],
-    targets: Mapping[str, Sequence[str]],
-    folder: Path,
-) -> Features:
-    """The features, computed; read their files from `done`."""
-    recipe = recipe_of(folder, documents, targets, arms=[{"name": "arm", "method": "random"}])
+    arms = [{"name": "arm", "method": name, "settings": dict(settings)}]
+    recipe = recipe_of(folder, documents, targets, arms=arms, seed=seed)
     with opened(recipe, folder) as features:
-        features.resolve(asked)
-    return features
+        scores = steps.score(features, recipe.arms)
+        table = table_of(features, scores["arm"])
+    return {column: table[column].to_numpy() for column in table.column_names}
 
 
-def recipe_of(
-    folder: Path,
-    documents: Sequence[str],
-    targets: Mapping[str, Sequence[str]],
-    *,
-    arms: Sequence[Mapping[str, Any]],
-    shards: int = 2,
-) -> Recipe:
-    """Write pool and targets, and the recipe that reads them; one document a target is held out."""
-    pool = folder / "pool"
-    pool.mkdir(parents=True, exist_ok=True)
-    for index, part in enumerate(np.array_split(np.arange(len(documents)), shards)):
-        rows = {"id": [f"d{i}" for i in part], "text": [documents[i] for i in part]}
-        pq.write_table(pa.table(rows), pool / f"{index}.parquet")
-    specs = {}
-    for name, texts in targets.items():
-        path = folder / f"target-{name}.jsonl"
-        path.write_bytes(b"".join(orjson.dumps({"text": text}) + b"\n" for text in texts))
-        specs[name] = {"paths": [str(path)], "held_out": 1 / (4 * len(texts))}
-    return Recipe.model_validate(
-        {
-            "corpus": {"paths": [str(pool / "*.parquet")]},
-            "targets": specs,
-            "tokenizer": {"vocab_size": 300, "sample": 100_000},
-            "budget": "20%",
-            "trials": None,
-            "duplicates": "keep",
-            "arms": list(arms),
-        }
-    )
-
-
-class opened:  # noqa: N801 reads as a function
-    """The features of a run of the recipe in `folder`, while it is open."""
-
-    def __init__(self, recipe: Recipe, folder: Path) -> None:
-        self._recipe, self._folder = recipe, folder
-
-    def __enter__(self) -> Features:
-        recipe, folder = self._recipe, self._folder
-        corpus, targets = check_inputs(recipe, folder)
-        self._run = RunDirectory.open(folder / "run", recipe.model_dump(mode="json"), accept_changes=True)
-        run = self._run.__enter__()
-        self._progress = choose_progress(is_quiet=True)
-        progress = self._progress.__enter__()
-        walk = Walk(
-            recipe=recipe, base=folder, run=run, engine=LocalEngine(2), progress=progress, corpus=corpus
-        )
-        done = steps.prepare_pool(walk, targets, steps.store_targets(walk, targets))
-        return steps.features_of(walk, done, targets)
-
-    def __exit__(self, *problem: Any) -> None:
-        self._progress.__exit__(*problem)
-        self._run.__exit__(*problem)
+def table_of(features: Features, feature: Feature) -> pa.Table:
+    """The columns of all shards, in order, computed where they are not yet."""
+    features.resolve([feature])
+    return pa.concat_tables([read_columns(part) for part in features.done[feature].parts])

@@ -136,10 +136,7 @@ def clustered(
 ) -> tuple[np.ndarray, np.ndarray, bytes, dict]:
     vectors = Vectors.of("hashed", n_dimensions=64)
     feature = Clusters(centroids=Centroids(vectors=vectors, k=(4, 4)))
-    recipe = recipe_of(
-        folder, documents, {"t": ["x y", "z"]}, arms=[{"name": "a", "method": "random"}], shards=shards
-    )
-    with opened(recipe, folder) as features:
+    with opened(recipe_of(folder, documents, shards=shards), folder) as features:
         features.resolve([feature])
         told = replace(features.given(feature), parts={f: d.parts for f, d in features.done.items()})
         found = [feature.read(told, shard) for shard in range(shards)]

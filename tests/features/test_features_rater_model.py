@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from computed import Computed, pool_of
+from pool_of import TARGETS, resolve
 from prill.corpus.columns import read_columns, read_infos
 from prill.corpus.tokenizer import load_tokenizer, train_bpe
 from prill.errors import DataError, printable
@@ -232,21 +232,21 @@ def test_a_chat_template_frames_the_document_which_cannot_leave_it(folder: Path,
 
 def test_a_model_rates_the_whole_pool_shard_by_shard_and_a_sample_alike(folder: Path, tmp_path: Path) -> None:
     texts = [f"some words {n}" for n in range(6)] + [""]
-    pool = pool_of(texts, tmp_path / "pool")
     spec = ModelRaterSpec(folder=str(folder), answer="likelihood")
     every, some = rates_all(RUBRIC, spec, tmp_path), rated_by(RUBRIC, spec, tmp_path, n_documents=4)
     assert isinstance(every, Ratings)
     assert every.sample is None
-    computed = Computed(pool, tmp_path / "c").of(every, some)
-    found = pa.concat_tables([read_columns(part) for part in computed.parts[every]])
+    features = resolve([every, some], texts, TARGETS, tmp_path)
+    parts = features.done[every].parts
+    found = pa.concat_tables([read_columns(part) for part in parts])
     grades = found["a"].to_numpy()
     assert np.isnan(grades[-1])
     assert found["why_not"].to_pylist()[-1] is not None
     assert ((grades[:-1] >= 0) & (grades[:-1] <= 3)).all()
-    sampled = read_columns(computed.parts[some][0])
-    first = [0, len(read_columns(computed.parts[every][0]))]
+    sampled = read_columns(features.done[some].parts[0])
+    first = [0, len(read_columns(parts[0]))]
     for row in sampled.to_pylist():
         assert row["a"] == pytest.approx(grades[first[row["shard"]] + row["row"]], abs=1e-6)
-    assert computed.counts[some]["n_rated"] == 4
-    summary = read_infos(computed.parts[every][0])["a"].summary
+    assert features.done[some].record.counts["n_rated"] == 4
+    summary = read_infos(parts[0])["a"].summary
     assert f"the model {folder.name}, by likelihood" in summary

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from computed import Computed, pool_of
+from pool_of import TARGETS, computing, opened, recipe_of, resolve
 from prill.corpus.columns import read_columns
 from prill.errors import DataError
 from prill.features.distilled import Distilled, DistilledGrades
 from prill.features.feature import Feature
-from prill.features.pool import PoolView
 from prill.features.rated_rounds import RatedRounds
 from prill.features.rater.rubric import Rubric, Scale
 from prill.features.rating_rounds import NextToLabel, grade_probabilities, rated_in_rounds
 from prill.features.ratings import RatedSample
 from prill.features.vectors import Vectors
+from prill.pipeline.features import Features
 from rating_server import RatingServer
 
 RUBRIC = Rubric.model_validate(
@@ -38,8 +38,10 @@ def documents(n: int = 300) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> PoolView:
-    return pool_of(documents(), tmp_path_factory.mktemp("pool"))
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Features]:
+    folder = tmp_path_factory.mktemp("pool")
+    with opened(recipe_of(folder, documents()), folder) as features:
+        yield features
 
 
 @pytest.fixture
@@ -65,11 +67,13 @@ def rounds(server: RatingServer, folder: Path, *, n: int = 120, n_rounds: int = 
 
 
 def test_rare_grades_are_labelled_more_often_than_by_chance(
-    server: RatingServer, pool: PoolView, tmp_path: Path
+    server: RatingServer, pool: Features, tmp_path: Path
 ) -> None:
     rated = rounds(server, tmp_path)
-    computed = Computed(pool, tmp_path / "c").of(rated)
-    table = read_columns(computed.parts[rated][0])
+    student = Distilled(ratings=rated, vectors=Vectors.of("hashed"), scales=("shine",), main="shine")
+    with computing(pool, tmp_path / "c") as features:
+        features.resolve([DistilledGrades.of(student)])
+    table = read_columns(features.done[rated].parts[0])
     assert table.num_rows == 120
     assert len(set(table["key"].to_pylist())) == 120  # nothing is labelled twice
     assert len(server.requests) == 120
@@ -80,43 +84,43 @@ def test_rare_grades_are_labelled_more_often_than_by_chance(
     # 30 of 300 documents shine. By chance 12 of 120 would be labelled, of the chosen 72 about 7.
     assert int((grades > 0).sum()) >= 20
     assert int((grades[~is_random] > 0).sum()) >= 12
-    student = Distilled(ratings=rated, vectors=Vectors.of("hashed"), scales=("shine",), main="shine")
-    computed.of(DistilledGrades.of(student))
-    held = set(read_columns(computed.parts[student][1])["key"].to_pylist())
+    held = set(read_columns(features.done[student].parts[1])["key"].to_pylist())
     drawn = {key for key, chance in zip(table["key"].to_pylist(), is_random, strict=True) if chance}
     assert held
     assert held <= drawn
 
 
 def test_rounds_are_the_same_when_they_are_made_again(
-    server: RatingServer, pool: PoolView, tmp_path: Path
+    server: RatingServer, pool: Features, tmp_path: Path
 ) -> None:
     found = []
     for name in ("a", "b"):
         rated = rounds(server, tmp_path, n=80, n_rounds=2)
-        computed = Computed(pool, tmp_path / name).of(rated)
-        found.append(computed.parts[rated][0].read_bytes())
+        with computing(pool, tmp_path / name) as features:
+            features.resolve([rated])
+        found.append(features.done[rated].parts[0].read_bytes())
     assert found[0] == found[1]
 
 
-def test_what_chose_says_with_what_probability(server: RatingServer, pool: PoolView, tmp_path: Path) -> None:
+def test_what_chose_says_with_what_probability(server: RatingServer, pool: Features, tmp_path: Path) -> None:
     rated = rounds(server, tmp_path, n=80, n_rounds=2)
-    computed = Computed(pool, tmp_path / "c").of(rated)
+    with computing(pool, tmp_path / "c") as features:
+        features.resolve([rated])
     (chosen,) = rated.chosen
     assert isinstance(chosen, NextToLabel)
-    table = read_columns(computed.parts[chosen][0])
+    table = read_columns(features.done[chosen].parts[0])
     is_random = table["is_random"].to_numpy(zero_copy_only=False)
     inclusion = table["inclusion"].to_numpy()
     # 260 candidates; 32 balanced picks are certain, 8 of the other 228 are drawn.
     assert set(inclusion[~is_random]) == {1.0}
     assert inclusion[is_random] == pytest.approx(np.full(8, 8 / 228))
-    assert computed.counts[chosen]["n_candidates"] == 260
+    assert features.done[chosen].record.counts["n_candidates"] == 260
 
 
 def test_a_pool_that_is_labelled_whole_has_nothing_left(server: RatingServer, tmp_path: Path) -> None:
-    small = pool_of(documents(40), tmp_path / "pool")
+    asked = rounds(server, tmp_path, n=80, n_rounds=2)
     with pytest.raises(DataError, match="not rated yet, found none"):
-        Computed(small, tmp_path / "c").of(rounds(server, tmp_path, n=80, n_rounds=2))
+        resolve([asked], documents(40), TARGETS, tmp_path)
 
 
 def test_probabilities_of_grades_add_up_and_peak_at_the_prediction() -> None:

@@ -12,27 +12,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from computed import Computed, pool_of
-from pool_of import resolve
+from pool_of import TARGETS, computing, opened, recipe_of, resolve
 from prill.corpus.columns import read_columns, read_infos
 from prill.errors import DataError, PrillError, RecipeError, ResourceError
 from prill.features.agreement import agreement, rounded_grade, stratified
 from prill.features.distilled import Distilled, DistilledGrades
 from prill.features.labelled import LabelledFile
-from prill.features.pool import PoolView
 from prill.features.rated import rated_by, rates_all, rubric_of
 from prill.features.rater.rubric import Rubric, Scale
 from prill.features.rater.rules import RulesRater, facts_of
 from prill.features.rater.spec import LabelsSpec, RaterSpec, RulesSpec
 from prill.features.ratings import RatedSample, Ratings
 from prill.features.vectors import Vectors
+from prill.pipeline.features import Features
 from rating_server import RatingServer, Reply
 
 RUBRIC = Rubric.model_validate(
     {"name": "shine", "system": "Does it shine?", "scales": [{"name": "shine", "low": 0, "high": 4}]}
 )
 EDU = rubric_of("fineweb_edu", Path())
-TARGETS = {"t": ["a target text of some words", "another text of the target"]}
 SHINE = Scale(name="shine", low=0, high=4)
 
 
@@ -52,13 +50,16 @@ def shine_of(message: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> PoolView:
-    return pool_of(documents(), tmp_path_factory.mktemp("pool"))
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Features]:
+    folder = tmp_path_factory.mktemp("pool")
+    with opened(recipe_of(folder, documents()), folder) as features:
+        yield features
 
 
 @pytest.fixture
-def compute(pool: PoolView, tmp_path: Path) -> Computed:
-    return Computed(pool, tmp_path / "computed")
+def features(pool: Features, tmp_path: Path) -> Iterator[Features]:
+    with computing(pool, tmp_path / "computed") as found:
+        yield found
 
 
 @pytest.fixture
@@ -68,8 +69,8 @@ def server() -> Iterator[RatingServer]:
     made.close()
 
 
-def ratings_of(features: Computed, feature: RatedSample) -> Any:
-    return read_columns(features.parts[feature][0])
+def ratings_of(features: Features, feature: RatedSample) -> Any:
+    return read_columns(features.done[feature].parts[0])
 
 
 def sample(spec: RaterSpec, folder: Path, rubric: Rubric = RUBRIC, n: int = 60) -> RatedSample:
@@ -79,20 +80,20 @@ def sample(spec: RaterSpec, folder: Path, rubric: Rubric = RUBRIC, n: int = 60) 
 
 
 def test_a_sample_is_exact_and_each_text_is_rated_once(
-    server: RatingServer, tmp_path: Path, compute: Computed
+    server: RatingServer, tmp_path: Path, features: Features
 ) -> None:
     feature = sample(server.spec(), tmp_path, n=1_000)
-    features = compute.of(feature)
+    features.resolve([feature])
     table = ratings_of(features, feature)
     assert table.num_rows == 88  # 90 less the copy and the empty one
     assert len(set(table["key"].to_pylist())) == 88
-    counts = features.counts[feature]
+    counts = features.done[feature].record.counts
     assert (counts["n_rated"], counts["n_unreadable"], counts["n_requests"]) == (88, 0, 88)
     smaller = sample(server.spec(), tmp_path, n=20)
-    features = compute.of(smaller)
+    features.resolve([smaller])
     assert ratings_of(features, smaller).num_rows == 20
     assert len(server.requests) == 88  # the answers of the larger sample are there
-    infos = read_infos(features.parts[smaller][0])
+    infos = read_infos(features.done[smaller].parts[0])
     assert "graded by m at http://127.0.0.1" in infos["shine"].summary
     assert "first and last halves" in infos["shine"].span
 
@@ -102,21 +103,21 @@ def test_the_sample_is_the_same_however_the_pool_is_cut(server: RatingServer, tm
     docs = documents()
     found = []
     for order, name in ((docs, "a"), (docs[45:] + docs[:45], "b")):
-        features = Computed(pool_of(order, tmp_path / name), tmp_path / name / "computed").of(feature)
+        features = resolve([feature], order, TARGETS, tmp_path / name)
         found.append(sorted(ratings_of(features, feature)["key"].to_pylist()))
     assert found[0] == found[1]
 
 
 def test_nonsense_is_counted_and_set_aside_and_harmless(
-    server: RatingServer, tmp_path: Path, compute: Computed
+    server: RatingServer, tmp_path: Path, features: Features
 ) -> None:
     server.script = [Reply("<img src=x onerror=alert(1)>" * 500), Reply("shine: 9"), Reply("no idea")]
     feature = sample(server.spec(n_parallel=1), tmp_path)
-    features = compute.of(feature)
-    counts = features.counts[feature]
+    features.resolve([feature])
+    counts = features.done[feature].record.counts
     assert (counts["n_rated"], counts["n_unreadable"]) == (57, 3)
     assert counts["reasons"] == {"no number for shine": 2, "shine outside 0 to 4": 1}
-    aside = features.parts[feature][1].read_bytes()
+    aside = features.done[feature].parts[1].read_bytes()
     assert b"<" not in aside
     rows = [orjson.loads(line) for line in aside.splitlines()]
     assert len(rows) == 3
@@ -125,54 +126,54 @@ def test_nonsense_is_counted_and_set_aside_and_harmless(
 
 
 def test_a_rater_that_only_talks_nonsense_is_an_error(
-    server: RatingServer, tmp_path: Path, compute: Computed
+    server: RatingServer, tmp_path: Path, features: Features
 ) -> None:
     server.answer = lambda message: "I am a teapot"
     with pytest.raises(DataError) as found:
-        compute.of(sample(server.spec(), tmp_path))
+        features.resolve([sample(server.spec(), tmp_path)])
     assert "none in 60 answers" in str(found.value)
     assert "I am a teapot" in str(found.value)
     assert "127.0.0.1" in str(found.value)
 
 
 def test_a_run_that_was_stopped_by_its_budget_goes_on_without_paying_again(
-    server: RatingServer, tmp_path: Path, compute: Computed
+    server: RatingServer, tmp_path: Path, features: Features
 ) -> None:
     with pytest.raises(RecipeError, match="at least 60 requests"):
         sample(server.spec(max_requests=59), tmp_path)
     with pytest.raises(ResourceError, match="tokens spent before the end"):
-        compute.of(sample(server.spec(max_tokens=1_000, n_parallel=1), tmp_path))
+        features.resolve([sample(server.spec(max_tokens=1_000, n_parallel=1), tmp_path)])
     n_before = len(server.requests)
     assert 0 < n_before < 60
     feature = sample(server.spec(), tmp_path)
-    features = compute.of(feature)
+    features.resolve([feature])
     assert len(server.requests) == 60
-    counts = features.counts[feature]
+    counts = features.done[feature].record.counts
     assert counts["n_requests"] == 60 - n_before
 
 
 def test_every_document_rated_by_an_endpoint_needs_a_budget(
-    server: RatingServer, tmp_path: Path, compute: Computed
+    server: RatingServer, tmp_path: Path, features: Features
 ) -> None:
     with pytest.raises(RecipeError, match="expected a budget"):
         rates_all(RUBRIC, server.spec(), tmp_path)
     feature = rates_all(RUBRIC, server.spec(max_requests=200), tmp_path)
-    features = compute.of(feature)
-    grades = np.concatenate([read_columns(p)["shine"].to_numpy() for p in features.parts[feature]])
+    features.resolve([feature])
+    grades = np.concatenate([read_columns(p)["shine"].to_numpy() for p in features.done[feature].parts])
     expected = [float(i % 5) for i in range(88)] + [3.0, np.nan]
     np.testing.assert_array_equal(grades, expected)
     assert len(server.requests) == 88  # the copy is not paid for
 
 
-def test_rules_rate_every_document_shard_by_shard(tmp_path: Path, compute: Computed) -> None:
+def test_rules_rate_every_document_shard_by_shard(tmp_path: Path, features: Features) -> None:
     feature = rates_all(EDU, RulesSpec(), tmp_path)
     assert isinstance(feature, Ratings)
     assert feature.sample is None
-    features = compute.of(feature)
-    tables = [read_columns(part) for part in features.parts[feature]]
+    features.resolve([feature])
+    tables = [read_columns(part) for part in features.done[feature].parts]
     assert sum(table.num_rows for table in tables) == 90
     assert tables[-1]["why_not"].to_pylist()[-1] is not None  # the empty document
-    assert "stand-in" in read_infos(features.parts[feature][0])["edu_score"].summary
+    assert "stand-in" in read_infos(features.done[feature].parts[0])["edu_score"].summary
 
 
 def test_a_run_keeps_answers_beside_its_steps(server: RatingServer, tmp_path: Path) -> None:
@@ -216,58 +217,59 @@ def student(ratings: RatedSample | LabelledFile, vectors: Vectors | None, **chan
     return DistilledGrades.of(made)
 
 
-def grades_of(features: Computed, feature: DistilledGrades) -> Any:
-    return np.concatenate([read_columns(p)["shine"].to_numpy() for p in features.parts[feature]])
+def grades_of(features: Features, feature: DistilledGrades) -> Any:
+    return np.concatenate([read_columns(p)["shine"].to_numpy() for p in features.done[feature].parts])
 
 
 def test_heads_and_n_grams_learn_what_the_rater_says(
-    server: RatingServer, tmp_path: Path, compute: Computed
+    server: RatingServer, tmp_path: Path, features: Features
 ) -> None:
     ratings = sample(server.spec(), tmp_path, n=70)
     asked = [student(ratings, Vectors.of("hashed")), student(ratings, None, lr=1.0, epochs=30)]
-    features = compute.of(*asked)
+    features.resolve(asked)
     truth = np.array([i % 5 for i in range(88)])
     for feature in asked:
         found = grades_of(features, feature)
         assert np.isnan(found[-1])  # nothing was seen of the empty document
         assert np.corrcoef(found[:88], truth)[0, 1] > 0.9
-        counts = features.counts[feature.model]
+        counts = features.done[feature.model].record.counts
         assert (counts["n_rated"], counts["n_held_out"]) == (70, 14)
         said = counts["agreement"]["shine"]
         assert said["n"] == 14
         assert said["spearman"] > 0.8
         assert 0 < said["slope"] < 1.3
-        pairs = read_columns(features.parts[feature.model][1])
+        pairs = read_columns(features.done[feature.model].parts[1])
         assert pairs.column_names == ["key", "shine", "shine_predicted"]
         assert pairs.num_rows == 14
     assert len(server.requests) == 70  # both students learnt from the same answers
 
 
 def test_a_student_is_the_same_when_it_is_made_again(
-    server: RatingServer, tmp_path: Path, pool: PoolView
+    server: RatingServer, tmp_path: Path, pool: Features
 ) -> None:
     contents = []
     for name in ("a", "b"):
         feature = student(sample(server.spec(), tmp_path), Vectors.of("hashed"))
-        features = Computed(pool, tmp_path / name).of(feature)
-        contents.append([p.read_bytes() for p in features.parts[feature]])
+        with computing(pool, tmp_path / name) as features:
+            features.resolve([feature])
+        contents.append([p.read_bytes() for p in features.done[feature].parts])
     assert contents[0] == contents[1]
 
 
 def test_grades_that_are_all_alike_teach_nothing(
-    server: RatingServer, tmp_path: Path, compute: Computed
+    server: RatingServer, tmp_path: Path, features: Features
 ) -> None:
     server.answer = lambda message: "shine: 2"
     with pytest.raises(DataError, match="expected different grades to learn from, found 2 for all 60"):
-        compute.of(student(sample(server.spec(), tmp_path), None))
+        features.resolve([student(sample(server.spec(), tmp_path), None)])
 
 
 def test_too_few_rated_documents_say_how_many_would_do(
-    server: RatingServer, tmp_path: Path, compute: Computed
+    server: RatingServer, tmp_path: Path, features: Features
 ) -> None:
     feature = student(sample(server.spec(), tmp_path, n=12), Vectors.of("hashed"))
     with pytest.raises(DataError, match="at least 20 rated documents to learn from, found 12"):
-        compute.of(feature)
+        features.resolve([feature])
 
 
 def write_labels(folder: Path, rows: Sequence[Any], name: str = "labels.jsonl") -> LabelsSpec:
@@ -276,12 +278,13 @@ def write_labels(folder: Path, rows: Sequence[Any], name: str = "labels.jsonl") 
     return LabelsSpec(path=name)
 
 
-def test_a_labelled_file_teaches_without_a_rater(tmp_path: Path, compute: Computed) -> None:
+def test_a_labelled_file_teaches_without_a_rater(tmp_path: Path, features: Features) -> None:
     texts = documents(70)[:60]
     rows = [{"text": text, "shine": text.count("glitter") / 3} for text in texts]
     ratings = rated_by(RUBRIC, write_labels(tmp_path, rows), tmp_path, n_documents=0)
     feature = student(ratings, Vectors.of("hashed"))
-    found = grades_of(compute.of(feature), feature)
+    features.resolve([feature])
+    found = grades_of(features, feature)
     assert np.corrcoef(found[:88], [i % 5 for i in range(88)])[0, 1] > 0.9
     with pytest.raises(RecipeError, match="apply: distil"):
         rates_all(RUBRIC, LabelsSpec(path="labels.jsonl"), tmp_path)
@@ -300,11 +303,11 @@ def test_a_labelled_file_teaches_without_a_rater(tmp_path: Path, compute: Comput
     ],
 )
 def test_labels_that_are_none_are_told_by_line(
-    tmp_path: Path, rows: Sequence[Any], told: str, compute: Computed
+    tmp_path: Path, rows: Sequence[Any], told: str, features: Features
 ) -> None:
     spec = write_labels(tmp_path, rows)
     with pytest.raises(DataError) as found:
-        compute.of(rated_by(RUBRIC, spec, tmp_path, n_documents=0))
+        features.resolve([rated_by(RUBRIC, spec, tmp_path, n_documents=0)])
     assert told in str(found.value)
 
 

@@ -77,14 +77,7 @@ def test_text_outside_the_windows_changes_nothing() -> None:
 
 
 def stored(vectors: Vectors, folder: Path, *, shards: int) -> tuple[np.ndarray, np.ndarray, list[Path]]:
-    recipe = recipe_of(
-        folder,
-        DOCUMENTS,
-        {"t": ["one text", "two texts"]},
-        arms=[{"name": "a", "method": "random"}],
-        shards=shards,
-    )
-    with opened(recipe, folder) as features:
+    with opened(recipe_of(folder, DOCUMENTS, shards=shards), folder) as features:
         features.resolve([vectors])
         told = replace(features.given(vectors), parts={vectors: features.done[vectors].parts})
         rows = [rows for shard in range(shards) for rows in vectors.stored(told, shard)]

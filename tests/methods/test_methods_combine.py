@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from made_text import documents
 from pydantic import ValidationError
 
-from pool_of import opened, recipe_of
-from prill.corpus.columns import read_columns, read_infos
+from pool_of import opened, recipe_of, table_of
+from prill.corpus.columns import read_infos
 from prill.errors import DataError
 from prill.methods.combine import Combine, CombineSettings
 from prill.methods.registry import STRATUM
@@ -32,18 +31,12 @@ RANDOM = {"method": "random", "settings": {"seed": 5}}
 @pytest.fixture(scope="module")
 def features(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Features]:
     folder = tmp_path_factory.mktemp("combine")
-    recipe = recipe_of(folder, TEXTS, TARGETS, arms=[{"name": "arm", "method": "random"}])
-    with opened(recipe, folder) as found:
+    with opened(recipe_of(folder, TEXTS, TARGETS), folder) as found:
         yield found
 
 
 def asked(name: str, settings: dict[str, Any]) -> Scored:
     return scored(name, settings, tuple(TARGETS), Path())
-
-
-def columns(features: Features, feature: Scored) -> pa.Table:
-    features.resolve([feature])
-    return pa.concat_tables([read_columns(part) for part in features.done[feature].parts])
 
 
 def tokens(features: Features) -> np.ndarray:
@@ -76,8 +69,8 @@ def test_an_intersection_is_the_lowest_rank() -> None:
 
 
 def test_ranks_are_those_of_the_members_by_tokens(features: Features) -> None:
-    found = columns(features, asked("combine", {"of": [{**DSIR, "weight": 2}, RANDOM], "how": "ranks"}))
-    members = [columns(features, asked("dsir", {})), columns(features, asked("random", {"seed": 5}))]
+    found = table_of(features, asked("combine", {"of": [{**DSIR, "weight": 2}, RANDOM], "how": "ranks"}))
+    members = [table_of(features, asked("dsir", {})), table_of(features, asked("random", {"seed": 5}))]
     for target in TARGETS:
         ranks = [token_rank(member[target].to_numpy(), tokens(features)) for member in members]
         np.testing.assert_allclose(found[target].to_numpy(), (2 * ranks[0] + ranks[1]) / 3, atol=1e-12)
@@ -87,16 +80,16 @@ def test_members_are_computed_once_and_shared_with_arms_of_their_own(features: F
     combined = asked("combine", {"of": [DSIR, RANDOM], "how": "product"})
     # Settings that say the default and settings that say nothing are one feature.
     assert asked("dsir", {"n": 2}) in combined.needs
-    columns(features, combined)
+    table_of(features, combined)
     n_dsir = [f for f in features.done if isinstance(f, Scored) and f.fitted.method == "dsir"]
-    columns(features, asked("dsir", {}))
+    table_of(features, asked("dsir", {}))
     assert [f for f in features.done if isinstance(f, Scored) and f.fitted.method == "dsir"] == n_dsir
 
 
 def test_one_member_alone_keeps_its_order_and_may_be_combined_again(features: Features) -> None:
     alone = {"method": "combine", "settings": {"of": [DSIR]}}
-    nested = columns(features, asked("combine", {"of": [alone], "how": "product"}))
-    plain = columns(features, asked("dsir", {}))
+    nested = table_of(features, asked("combine", {"of": [alone], "how": "product"}))
+    plain = table_of(features, asked("dsir", {}))
     for target in TARGETS:
         a, b = nested[target].to_numpy(), plain[target].to_numpy()
         assert np.argsort(a, kind="stable").tolist() == np.argsort(b, kind="stable").tolist()
@@ -104,7 +97,7 @@ def test_one_member_alone_keeps_its_order_and_may_be_combined_again(features: Fe
 
 def test_an_intersection_takes_what_both_targets_members_prefer(features: Features) -> None:
     # Averaged with chance a document of the wrong kind can win; it never wins an intersection with DSIR.
-    found = columns(features, asked("combine", {"of": [DSIR, RANDOM], "how": "intersection"}))
+    found = table_of(features, asked("combine", {"of": [DSIR, RANDOM], "how": "intersection"}))
     best = np.argsort(-found["a"].to_numpy())[:10]
     assert (best < 30).all()
 
@@ -112,7 +105,7 @@ def test_an_intersection_takes_what_both_targets_members_prefer(features: Featur
 def test_documents_that_a_member_cannot_judge_have_no_score_and_are_counted(features: Features) -> None:
     gated = {"method": "dsir", "settings": {"min_length": 5}}  # minus infinity below five words
     feature = asked("combine", {"of": [gated, RANDOM]})
-    found = columns(features, feature)
+    found = table_of(features, feature)
     assert np.flatnonzero(np.isnan(found["a"].to_numpy())).tolist() == [60, 61]
     counts = features.done[feature.fitted].record.counts
     assert counts["n_documents"] == [62, 62]
@@ -121,7 +114,7 @@ def test_documents_that_a_member_cannot_judge_have_no_score_and_are_counted(feat
     judged = np.arange(62) < 60
     ranks = [
         token_rank(
-            np.where(judged, columns(features, asked(name, settings))["a"].to_numpy(), np.nan)[:60],
+            np.where(judged, table_of(features, asked(name, settings))["a"].to_numpy(), np.nan)[:60],
             tokens(features)[:60],
         )
         for name, settings in (("dsir", {"min_length": 5}), ("random", {"seed": 5}))
@@ -132,15 +125,15 @@ def test_documents_that_a_member_cannot_judge_have_no_score_and_are_counted(feat
 def test_nothing_to_judge_is_an_error(features: Features) -> None:
     gated = {"method": "dsir", "settings": {"min_length": 10_000}}
     with pytest.raises(DataError, match="all 2 members can judge, found none of 62"):
-        columns(features, asked("combine", {"of": [gated, RANDOM]}))
+        table_of(features, asked("combine", {"of": [gated, RANDOM]}))
 
 
 def test_levels_of_quality_are_strata_to_choose_within(features: Features) -> None:
     feature = asked("combine", {"of": [DSIR, RANDOM], "how": "stratified", "levels": 2})
-    found = columns(features, feature)
+    found = table_of(features, feature)
     levels, draws = (
         found[STRATUM].to_pylist(),
-        columns(features, asked("random", {"seed": 5}))["a"].to_numpy(),
+        table_of(features, asked("random", {"seed": 5}))["a"].to_numpy(),
     )
     rank = token_rank(draws, tokens(features))
     assert levels == ["1 of 2" if r < 0.5 else "2 of 2" for r in rank.tolist()]
@@ -162,8 +155,8 @@ def test_levels_of_quality_are_strata_to_choose_within(features: Features) -> No
 def test_strata_of_a_member_are_passed_on(features: Features) -> None:
     inner = {"of": [DSIR, RANDOM], "how": "stratified", "levels": 3}
     outer = asked("combine", {"of": [RANDOM, {"method": "combine", "settings": inner}]})
-    found = columns(features, outer)
-    assert found[STRATUM].equals(columns(features, asked("combine", inner))[STRATUM])
+    found = table_of(features, outer)
+    assert found[STRATUM].equals(table_of(features, asked("combine", inner))[STRATUM])
     infos = read_infos(features.done[outer].parts[0])
     assert infos["a"].unit == "share of the tokens"
     assert infos["a"].span == "whole document"

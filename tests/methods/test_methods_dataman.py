@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from computed import Computed, pool_of
-from prill.corpus.columns import read_columns
+from pool_of import computing, opened, recipe_of, table_of
 from prill.errors import RecipeError
-from prill.features.pool import PoolView
 from prill.methods.dataman import DataMan, measured
 from prill.methods.registry import describe, get_method
 from prill.methods.scored import made, scored
+from prill.pipeline.features import Features
 from prill.select.budget import Budget
 from prill.select.cut import chosen
 from prill.select.decide import Decision, View, decide
@@ -37,17 +36,19 @@ def documents(n: int = 20) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> PoolView:
-    return pool_of(documents(), tmp_path_factory.mktemp("pool"))
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Features]:
+    folder = tmp_path_factory.mktemp("pool")
+    with opened(recipe_of(folder, documents()), folder) as features:
+        yield features
 
 
-def columns(pool: PoolView, folder: Path, **settings: Any) -> pa.Table:
+def columns(pool: Features, folder: Path, **settings: Any) -> pa.Table:
     feature = scored("dataman", settings, ("t", "u"), folder)
-    computed = Computed(pool, folder / "computed").of(feature)
-    return pa.concat_tables([read_columns(part) for part in computed.parts[feature]])
+    with computing(pool, folder / "computed") as features:
+        return table_of(features, feature)
 
 
-def table_of(
+def candidates(
     scores: Sequence[float], n_tokens: Sequence[int], strata: Sequence[str] | None = None
 ) -> pa.Table:
     n = len(scores)
@@ -73,7 +74,7 @@ def test_the_ranking_is_followed_down_and_nothing_is_repeated() -> None:
     # The card's rows: scores [5,3,4,5,1], tokens [100,200,300,50,400]. By score: 0 and 3, then 2, 1, 4. The
     # reference takes the row that crosses the budget too (400: rows 0,3,2, 450 tokens); ours ends before it.
     # At 700 the reference repeats a chosen row at random although row 4 is left; ours holds each row once.
-    table = table_of([5, 3, 4, 5, 1], [100, 200, 300, 50, 400])
+    table = candidates([5, 3, 4, 5, 1], [100, 200, 300, 50, 400])
     policy = Policy(kind="top_k", on_short="take_all")
     rows_of = {
         150: [0, 3],
@@ -90,7 +91,7 @@ def test_the_ranking_is_followed_down_and_nothing_is_repeated() -> None:
 
 def test_a_shortfall_is_told_and_never_filled_with_copies() -> None:
     # Two rows of score 5, 150 tokens together, and a budget of 300: 150 are missing.
-    table = table_of([5, 5], [100, 50])
+    table = candidates([5, 5], [100, 50])
     with pytest.raises(RecipeError, match="150"):
         select(table, "300 tokens", Policy(kind="top_k"))
     rows, decision = select(table, "300 tokens", Policy(kind="top_k", on_short="take_all"))
@@ -106,7 +107,7 @@ def test_cells_keep_the_pools_shares_within_a_document(seed: int, share: float) 
         f"{'ab'[s]} / {'ABC'[d]}" for s, d in zip(rng.integers(0, 2, n), rng.integers(0, 3, n), strict=True)
     ]
     n_tokens = rng.integers(1, 200, n)
-    table = table_of(rng.integers(1, 6, n), n_tokens, cells)
+    table = candidates(rng.integers(1, 6, n), n_tokens, cells)
     budget = int(share * n_tokens.sum())
     policy = Policy(kind="top_k", strata="method", on_short="take_all")
     rows, _ = select(table, f"{budget} tokens", policy)
@@ -122,7 +123,7 @@ def test_cells_keep_the_pools_shares_within_a_document(seed: int, share: float) 
     assert total <= budget
 
 
-def test_rules_grade_every_document_and_name_its_domain(pool: PoolView, tmp_path: Path) -> None:
+def test_rules_grade_every_document_and_name_its_domain(pool: Features, tmp_path: Path) -> None:
     table = columns(pool, tmp_path)
     found, strata = table["t"].to_numpy(), table["(stratum)"].to_pylist()
     assert np.isnan(found[-1])
@@ -132,42 +133,17 @@ def test_rules_grade_every_document_and_name_its_domain(pool: PoolView, tmp_path
 
 
 def test_domains_stand_within_sources_where_the_pool_has_them(tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
-
     docs = documents()
-    made_pool = pool_of(docs, tmp_path)
-    for index, shard in enumerate(sorted((tmp_path / "pool").glob("*.parquet"))):
-        read = pq.read_table(shard)
-        sources = [None if index and not i else f"s{index}" for i in range(read.num_rows)]
-        pq.write_table(read.append_column("source", pa.array(sources, pa.string())), shard)
-    made_pool = pool_of_files(tmp_path)
-    strata = columns(made_pool, tmp_path)["(stratum)"].to_pylist()
-    assert strata[0] == "s0 / A"
-    assert " / H" in strata or " / A" in strata or " / O" in strata  # a document without a source
-    assert columns(made_pool, tmp_path / "d", cells="domain")["(stratum)"].to_pylist()[0] == "A"
+    sources = ["s0", *(None if i % 9 else "s1" for i in range(1, len(docs)))]
+    with opened(recipe_of(tmp_path, docs, columns={"source": sources}), tmp_path) as sourced:
+        strata = columns(sourced, tmp_path)["(stratum)"].to_pylist()
+        assert strata[0] == "s0 / A"
+        assert strata[1] == " / H"  # a document without a source
+        assert strata[9] == "s1 / A"
+        assert columns(sourced, tmp_path / "d", cells="domain")["(stratum)"].to_pylist()[0] == "A"
 
 
-def pool_of_files(folder: Path) -> PoolView:
-    """The pool that lies there already."""
-    from pool_of import opened
-    from prill.recipe.model import Recipe
-
-    recipe = Recipe.model_validate(
-        {
-            "corpus": {"paths": [str(folder / "pool" / "*.parquet")]},
-            "targets": {"t": {"paths": [str(folder / "target-t.jsonl")], "held_out": 0.1}},
-            "tokenizer": {"vocab_size": 300, "sample": 100_000},
-            "budget": "20%",
-            "trials": None,
-            "duplicates": "keep",
-            "arms": [{"name": "arm", "method": "random"}],
-        }
-    )
-    with opened(recipe, folder / "again") as features:
-        return features.pool
-
-
-def test_only_some_scores_and_domains_can_be_offered(pool: PoolView, tmp_path: Path) -> None:
+def test_only_some_scores_and_domains_can_be_offered(pool: Features, tmp_path: Path) -> None:
     every = columns(pool, tmp_path / "a")
     found = columns(pool, tmp_path / "b", target_scores=[4, 5], domains=["A"])["t"].to_numpy()
     grade, domain = every["t"].to_numpy(), np.array(every["(stratum)"].to_pylist())
@@ -181,7 +157,7 @@ def test_the_sum_counts_every_criterion() -> None:
     assert measured(grades, "a", is_integer=True).tolist() == [1, 5]
 
 
-def test_an_endpoint_grades_and_a_student_learns_grades_and_domain(pool: PoolView, tmp_path: Path) -> None:
+def test_an_endpoint_grades_and_a_student_learns_grades_and_domain(pool: Features, tmp_path: Path) -> None:
     def answer(message: str) -> str:
         domain = "A" if "patient" in message else "H" if "const" in message else "J"
         return dataman_answer(domain, [{"A": 5, "H": 2, "J": 3}[domain]] * 14)

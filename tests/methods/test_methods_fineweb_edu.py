@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,16 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from computed import Computed, pool_of
-from prill.corpus.columns import read_columns, read_infos
+from pool_of import computing, opened, recipe_of, table_of
+from prill.corpus.columns import read_infos
 from prill.errors import DataError, RecipeError
 from prill.features.agreement import rounded_grade
-from prill.features.pool import PoolView
 from prill.features.rated import rubric_of
 from prill.features.rater.rubric import Scale
 from prill.features.rater.rules import RulesRater
 from prill.methods.registry import describe, get_method
 from prill.methods.scored import made, scored
+from prill.pipeline.features import Features
 from prill.select.decide import decide
 from prill.select.policy import Policy
 
@@ -43,19 +44,23 @@ def documents(n: int = 40) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> PoolView:
-    return pool_of(documents(), tmp_path_factory.mktemp("pool"))
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Features]:
+    folder = tmp_path_factory.mktemp("pool")
+    with opened(recipe_of(folder, documents()), folder) as features:
+        yield features
 
 
-def columns(pool: PoolView, folder: Path, **settings: Any) -> pa.Table:
+def columns(pool: Features, folder: Path, **settings: Any) -> pa.Table:
     feature = scored("fineweb_edu", {"n_documents": 90, **settings}, ("t", "u"), folder)
-    computed = Computed(pool, folder / "computed").of(feature)
-    return pa.concat_tables([read_columns(part) for part in computed.parts[feature]])
+    with computing(pool, folder / "computed") as features:
+        return table_of(features, feature)
 
 
-def infos(pool: PoolView, folder: Path, **settings: Any) -> Any:
+def infos(pool: Features, folder: Path, **settings: Any) -> Any:
     feature = scored("fineweb_edu", {"n_documents": 90, **settings}, ("t",), folder)
-    return read_infos(Computed(pool, folder / "computed").of(feature).parts[feature][0])
+    with computing(pool, folder / "computed") as features:
+        features.resolve([feature])
+        return read_infos(features.done[feature].parts[0])
 
 
 def test_rounding_is_the_references() -> None:
@@ -67,7 +72,7 @@ def test_rounding_is_the_references() -> None:
     assert np.isnan(rounded_grade(np.array([np.nan]), Scale(name="edu_score", low=0, high=5))[0])
 
 
-def test_lessons_win_and_a_document_without_text_has_no_grade(pool: PoolView, tmp_path: Path) -> None:
+def test_lessons_win_and_a_document_without_text_has_no_grade(pool: Features, tmp_path: Path) -> None:
     table = columns(pool, tmp_path)
     found = table["t"].to_numpy()
     np.testing.assert_array_equal(found, table["u"].to_numpy())  # the grade asks for no target
@@ -78,28 +83,30 @@ def test_lessons_win_and_a_document_without_text_has_no_grade(pool: PoolView, tm
     assert right.mean() > 0.95  # the student says what the rater said
 
 
-def test_integer_grades_are_the_raw_ones_rounded(pool: PoolView, tmp_path: Path) -> None:
+def test_integer_grades_are_the_raw_ones_rounded(pool: Features, tmp_path: Path) -> None:
     raw = columns(pool, tmp_path / "a")["t"].to_numpy()
     whole = columns(pool, tmp_path / "b", grades="integer")["t"].to_numpy()
     np.testing.assert_array_equal(whole, np.rint(np.clip(raw, 0, 5)))
 
 
-def test_what_stands_behind_the_head_changes_nothing(pool: PoolView, tmp_path: Path) -> None:
+def test_what_stands_behind_the_head_changes_nothing(pool: Features, tmp_path: Path) -> None:
     docs = documents()
     head = " ".join(f"word{i}" for i in range(3_000))
-    longer = pool_of([*docs[:-1], head + " quite another end of it"], tmp_path / "longer")
-    shorter = pool_of([*docs[:-1], head], tmp_path / "shorter")
     # Labels from a file, so that the sample does not depend on the documents that differ.
     rows = [{"text": text, "edu_score": 4 - 2 * (i % 3)} for i, text in enumerate(docs[:-1])]
     (tmp_path / "labels.jsonl").write_bytes(b"\n".join(orjson.dumps(row) for row in rows))
     spec = {"rater": {"kind": "labels", "path": str(tmp_path / "labels.jsonl")}}
-    found = [columns(p, tmp_path / n, **spec)["t"].to_numpy() for n, p in (("x", longer), ("y", shorter))]
+    found = []
+    for name, end in (("shorter", ""), ("longer", " quite another end of it")):
+        folder = tmp_path / name
+        with opened(recipe_of(folder, [*docs[:-1], head + end]), folder) as features:
+            found.append(columns(features, folder, **spec)["t"].to_numpy())
+            whole = columns(features, folder, window="three", **spec)["t"].to_numpy()
     np.testing.assert_array_equal(found[0], found[1])
-    whole = columns(longer, tmp_path / "z", window="three", **spec)["t"].to_numpy()
-    assert whole[-1] != found[0][-1]
+    assert whole[-1] != found[1][-1]
 
 
-def test_the_span_and_the_rater_stand_in_the_column(pool: PoolView, tmp_path: Path) -> None:
+def test_the_span_and_the_rater_stand_in_the_column(pool: Features, tmp_path: Path) -> None:
     info = infos(pool, tmp_path)["t"]
     assert info.span == "first 512 tokens"
     assert "stand-in" in info.summary
@@ -130,7 +137,7 @@ def test_a_higher_threshold_keeps_a_part_of_what_a_lower_one_keeps() -> None:
     assert kept == sorted(kept, reverse=True)
 
 
-def test_a_rubric_of_ones_own_is_learnt_from_labels(pool: PoolView, tmp_path: Path) -> None:
+def test_a_rubric_of_ones_own_is_learnt_from_labels(pool: Features, tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(
         "name: own\nsystem: How dry is it?\nscales:\n- {name: wet}\n- {name: dry, low: 0, high: 9}\n"
     )
@@ -190,7 +197,7 @@ def test_the_page_says_who_the_default_rater_is() -> None:
     assert "2406.17557" in page
 
 
-def test_the_sample_can_be_picked_in_rounds(pool: PoolView, tmp_path: Path) -> None:
+def test_the_sample_can_be_picked_in_rounds(pool: Features, tmp_path: Path) -> None:
     for student in ("head", "linear"):
         settings = {"picker": "balanced", "n_rounds": 2, "n_documents": 80, "student": student}
         found = columns(pool, tmp_path / student, **settings)["t"].to_numpy()[:-1]

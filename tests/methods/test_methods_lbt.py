@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_text import documents
 
+from pool_of import run_method
 from prill.errors import DataError
 from prill.features.teaching import gains_of
 from prill.methods.lbt import answer_scores, choose_answer
 
-torch = pytest.importorskip("torch")
-
-from inline_engine import InlineEngine  # noqa: E402
-from made_text import documents  # noqa: E402
-
-import pool_of  # noqa: E402
-from pool_of import run_method  # noqa: E402
+pytest.importorskip("torch")
 
 ANSWERS, SCORES = list("AABCCC"), [2, 3, 6, 1, 1, 1]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_of, "LocalEngine", InlineEngine)
 
 
 def test_the_cards_answers() -> None:

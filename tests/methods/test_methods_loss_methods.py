@@ -7,16 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_text import documents
 
+from pool_of import run_method
 from prill.errors import DataError, RecipeError
 from prill.methods.registry import STRATUM
 
-torch = pytest.importorskip("torch")
-
-from in_one_process import inline  # noqa: E402, F401
-from made_text import documents  # noqa: E402
-
-from pool_of import run_method  # noqa: E402
+pytest.importorskip("torch")
 
 N = 50
 POOL = [*documents(N, seed=1), *documents(N, seed=2, kind="b"), *documents(20, seed=5, kind="noise")]

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from made_text import documents
 
+from pool_of import resolve
 from prill.corpus.columns import read_columns, read_infos
 from prill.errors import DataError, RecipeError
 from prill.features.losses import Loss, ModelDirectory, SampleLoss, TargetLoss, mean_losses
@@ -17,11 +19,6 @@ from prill.features.proxies import Proxy
 from prill.lm.scoring.documents import kept_tokens
 
 torch = pytest.importorskip("torch")
-
-from in_one_process import inline  # noqa: E402, F401
-from made_text import documents  # noqa: E402
-
-from pool_of import resolve  # noqa: E402
 
 POOL = [*documents(40, seed=1), "", "x", *documents(40, seed=2, kind="b")]
 POOL += documents(1, n_words=(900, 901))

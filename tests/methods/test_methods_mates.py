@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_text import documents
 
+from pool_of import resolve, run_method
 from prill.errors import DataError
 from prill.features.stages import (
     fit_ridge,
@@ -21,13 +22,7 @@ from prill.features.stages import (
 )
 from prill.methods.mates import staged_scores
 
-torch = pytest.importorskip("torch")
-
-from inline_engine import InlineEngine  # noqa: E402
-from made_text import documents  # noqa: E402
-
-import pool_of  # noqa: E402
-from pool_of import resolve, run_method  # noqa: E402
+pytest.importorskip("torch")
 
 PREDICTED = np.array([-1.2, 0.3, -0.5, 2.0, 0.0])
 SMALL = {
@@ -38,19 +33,6 @@ SMALL = {
     "stage_tokens": 2_000,
     "stage_share": 0.2,
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_of, "LocalEngine", InlineEngine)
 
 
 def test_the_cards_choice_in_both_forms() -> None:

@@ -13,7 +13,7 @@ import pytest
 from made_text import documents
 from pydantic import ValidationError
 
-from pool_of import opened, recipe_of
+from pool_of import opened, recipe_of, table_of
 from prill.corpus.columns import read_columns, read_infos
 from prill.errors import DataError, PrillError
 from prill.features.applied import AppliedToTargets, TextPool
@@ -39,8 +39,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def features(folder: Path) -> Iterator[Features]:
-    with opened(recipe_of(folder, TEXTS, TARGETS, arms=[{"name": "arm", "method": "random"}]), folder) as f:
-        yield f
+    with opened(recipe_of(folder, TEXTS, TARGETS), folder) as found:
+        yield found
 
 
 def asked(settings: dict[str, Any], base: Path) -> Scored:
@@ -48,8 +48,7 @@ def asked(settings: dict[str, Any], base: Path) -> Scored:
 
 
 def column(features: Features, feature: Scored) -> np.ndarray:
-    features.resolve([feature])
-    return np.concatenate([read_columns(p)["a"].to_numpy() for p in features.done[feature].parts])
+    return table_of(features, feature)["a"].to_numpy()
 
 
 def counts(features: Features, feature: Scored) -> dict[str, Any]:
@@ -162,7 +161,7 @@ def test_too_few_labels_are_told_with_the_numbers_that_would_do(features: Featur
 
 def test_a_pool_too_small_to_test_on_is_told(tmp_path: Path) -> None:
     few = TEXTS[:8]
-    with opened(recipe_of(tmp_path, few, TARGETS, arms=[{"name": "arm", "method": "random"}]), tmp_path) as f:
+    with opened(recipe_of(tmp_path, few, TARGETS), tmp_path) as f:
         feature = scored("optcs", {"of": [{"method": "random"}]}, tuple(TARGETS), tmp_path)
         with pytest.raises(DataError, match="at least 10 documents of the pool to test on, found"):
             f.resolve([feature])
@@ -193,7 +192,7 @@ def test_a_missing_file_of_labels_is_told_before_anything_runs(tmp_path: Path) -
 def test_shards_change_no_bit(features: Features, folder: Path, tmp_path: Path) -> None:
     settings = {"labels": str(folder / "labels.jsonl"), "q": 0.3, "pruning": "heterogeneous"}
     here = column(features, asked(settings, folder))
-    recipe = recipe_of(tmp_path, TEXTS, TARGETS, arms=[{"name": "arm", "method": "random"}], shards=5)
+    recipe = recipe_of(tmp_path, TEXTS, TARGETS, shards=5)
     with opened(recipe, tmp_path) as others:
         assert column(others, asked(settings, folder)).tobytes() == here.tobytes()
 

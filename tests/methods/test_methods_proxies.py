@@ -6,16 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_text import documents
 
+from pool_of import resolve
 from prill.errors import DataError, InternalError
 from prill.features.proxies import MODEL_FILES, PoolSample, Proxy
 
-torch = pytest.importorskip("torch")
-
-from in_one_process import inline  # noqa: E402, F401
-from made_text import documents  # noqa: E402
-
-from pool_of import resolve  # noqa: E402
+pytest.importorskip("torch")
 
 POOL = documents(60, seed=1) + documents(60, seed=2, kind="b")
 TARGET = {"b": documents(30, seed=3, kind="b")}

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_text import documents
 
+from pool_of import resolve, run_method
 from prill.features.bandit import EXHAUSTED, Arms, choose, pull, run_bandit, ucb
 from prill.methods.quad import block_scores
 
-torch = pytest.importorskip("torch")
-
-from inline_engine import InlineEngine  # noqa: E402
-from made_text import documents  # noqa: E402
-
-import pool_of  # noqa: E402
-from pool_of import resolve, run_method  # noqa: E402
+pytest.importorskip("torch")
 
 SMALL = {
     "n_tokens": 6_000,
@@ -33,19 +28,6 @@ SMALL = {
     "curvature_tokens": 2_000,
     "target_tokens": 1_000,
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_of, "LocalEngine", InlineEngine)
 
 
 def apart(n: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from toy_features import Lengths, Model, Scaled
 
 from pool_of import opened, recipe_of
 from prill.corpus.columns import read_columns
+from prill.engine.local import LocalEngine
 from prill.pipeline.arms import uses
 from prill.pipeline.features import closure
 
@@ -23,7 +24,7 @@ def marks(folder: Path) -> Counter[str]:
 def test_a_shared_need_is_computed_once_and_found_again(tmp_path: Path) -> None:
     small, large = Model(size=2, marks=tmp_path), Model(size=3, marks=tmp_path)
     asked = [Scaled(models=(small,), marks=tmp_path), Scaled(models=(small, large), marks=tmp_path)]
-    recipe = recipe_of(tmp_path, TEXTS, TARGETS, arms=[{"name": "arm", "method": "random"}])
+    recipe = recipe_of(tmp_path, TEXTS, TARGETS)
     for _ in range(2):  # the second session finds everything
         with opened(recipe, tmp_path) as features:
             features.resolve(asked)
@@ -40,8 +41,8 @@ def test_models_that_are_ready_are_built_side_by_side_in_other_processes(tmp_pat
     import os
 
     models = [Model(size=size, marks=tmp_path) for size in (1, 2)]
-    recipe = recipe_of(tmp_path, TEXTS, TARGETS, arms=[{"name": "arm", "method": "random"}])
-    with opened(recipe, tmp_path) as features:
+    recipe = recipe_of(tmp_path, TEXTS, TARGETS)
+    with opened(recipe, tmp_path, engine=LocalEngine(2)) as features:
         features.resolve(models)
     processes = {int(line.split()[1]) for line in (tmp_path / "marks").read_text().splitlines()}
     assert os.getpid() not in processes
@@ -50,7 +51,7 @@ def test_models_that_are_ready_are_built_side_by_side_in_other_processes(tmp_pat
 def test_a_lost_part_is_made_again_and_nothing_else(tmp_path: Path) -> None:
     model = Model(size=2, marks=tmp_path)
     asked = Scaled(models=(model,), marks=tmp_path)
-    recipe = recipe_of(tmp_path, TEXTS, TARGETS, arms=[{"name": "arm", "method": "random"}])
+    recipe = recipe_of(tmp_path, TEXTS, TARGETS)
     with opened(recipe, tmp_path) as features:
         features.resolve([asked])
         before = [part.read_bytes() for part in features.done[asked].parts]
@@ -65,9 +66,7 @@ def test_another_target_changes_what_reads_it_and_leaves_texts_alone(tmp_path: P
     reads = Model(size=1, targets=("a",), marks=tmp_path)
     texts = Lengths(marks=tmp_path)
     for sample in (["x", "y", "z"], ["x", "y", "z", "new"]):
-        recipe = recipe_of(
-            tmp_path, TEXTS, {**TARGETS, "a": sample}, arms=[{"name": "arm", "method": "random"}]
-        )
+        recipe = recipe_of(tmp_path, TEXTS, {**TARGETS, "a": sample})
         with opened(recipe, tmp_path) as features:
             features.resolve([reads, texts])
     assert marks(tmp_path) == {"model-1": 2, "lengths": 2}  # two shards, once
