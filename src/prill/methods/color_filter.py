@@ -20,10 +20,9 @@ from pydantic import BaseModel, Field
 from prill.errors import RecipeError
 from prill.features.proxies import Proxy
 from prill.methods._reading import ReferenceSettings, model_or_folder, samples_of, span_of, without_own
-from prill.methods.registry import Method, Scores, State, method
+from prill.methods.registry import Meaning, Method, Scores, State, method
 
 if TYPE_CHECKING:
-    from prill.corpus.columns import ColumnInfo
     from prill.features.feature import Feature, Given
 
 __all__ = ["ColorFilter", "ColorFilterSettings", "color_scores"]
@@ -115,21 +114,9 @@ class ColorFilter(Method):
             for name in given.targets
         }
 
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
-
+    def meaning(self) -> Meaning:
         summary = "loss a token under the prior minus that under the conditional model"
-        return [
-            ColumnInfo(
-                name=name,
-                unit="nats",
-                direction=1,
-                span=span_of(self.settings),
-                version=self.version,
-                summary=summary,
-            )
-            for name in targets
-        ]
+        return Meaning(unit="nats", span=span_of(self.settings), summary=summary)
 
 
 def color_scores(

@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from prill.errors import DataError, RecipeError
-from prill.methods.registry import STRATUM, Method, Scores, State, get_method, method
-from prill.methods.scored import Scored, scored
+from prill.methods.registry import STRATUM, Meaning, Method, Scores, State, get_method, method
+from prill.methods.scored import Scored, made, scored
 
 if TYPE_CHECKING:
-    from prill.corpus.columns import ColumnInfo
     from prill.features.feature import Feature, Given
     from prill.stats.token_ranks import Ranks
 
@@ -180,31 +179,20 @@ class Combine(Method):
         values_MD = np.log(ranks_MD) if self.settings.how == "product" else ranks_MD
         return np.asarray(weights @ values_MD / weights.sum())
 
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
-
-        members = [(m, get_method(m.method)) for m in self.settings.of]
-        infos = [cls(cls.Settings.model_validate(m.settings)).columns(targets) for m, cls in members]
-        spans = list(dict.fromkeys(column.span for found in infos for column in found))
+    def meaning(self) -> Meaning:
+        members = [made(m.method, m.settings) for m in self.settings.of]
         names = " and ".join(member.method for member in self.settings.of)
-        unit = "nats" if self.settings.how == "product" else "share of the tokens"
-        found = [
-            ColumnInfo(
-                name=name,
-                unit=unit,
-                direction=1,
-                span="; ".join(spans),
-                version=self.version,
-                summary=f"{self.settings.how} of {names}",
-            )
-            for name in targets
-        ]
-        tells = any(column.name == STRATUM for member in infos for column in member)
+        return Meaning(
+            unit="nats" if self.settings.how == "product" else "share of the tokens",
+            span="; ".join(dict.fromkeys(member.meaning().span for member in members)),
+            summary=f"{self.settings.how} of {names}",
+        )
+
+    def strata(self) -> Meaning | None:
         if self.settings.how == "stratified":
-            found.append(ColumnInfo(name=STRATUM, summary="level of quality, from the lowest, 1"))
-        elif tells:
-            found.append(next(c for member in infos for c in member if c.name == STRATUM))
-        return found
+            return Meaning(unit="name", summary="level of quality, from the lowest, 1")
+        told = (made(m.method, m.settings).strata() for m in self.settings.of)
+        return next((one for one in told if one), None)
 
     def _names(self) -> list[str]:
         return [_name(i) for i in range(len(self.settings.of))]

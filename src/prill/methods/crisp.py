@@ -22,10 +22,9 @@ from pydantic import Field
 
 from prill.errors import DataError
 from prill.methods._embedding import EmbeddingSettings
-from prill.methods.registry import Method, Scores, State, method
+from prill.methods.registry import Meaning, Method, Scores, State, method
 
 if TYPE_CHECKING:
-    from prill.corpus.columns import ColumnInfo
     from prill.features.clusters import Centroids, Clusters
     from prill.features.feature import Feature, Given
     from prill.features.vectors import TargetVectors
@@ -161,15 +160,10 @@ class CRISP(Method):
             for name, log_weight_L in rows
         }
 
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
-
+    def meaning(self) -> Meaning:
         summary = "CRISP: log of the cluster's share in the target over its share in the pool"
         span = "whole document" if self.settings.embedding == "hashed" else "what the model reads of it"
-        return [
-            ColumnInfo(name=name, unit="nats", direction=1, span=span, version=self.version, summary=summary)
-            for name in targets
-        ]
+        return Meaning(unit="nats", span=span, summary=summary)
 
     def _pool(self, given: Given, n_leaves: int) -> _Shares:
         """Tokens of the documents that may be chosen, by leaf, float64, shape (L,)."""

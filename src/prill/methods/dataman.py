@@ -19,12 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from prill.errors import RecipeError
 from prill.features.rater.spec import LabelsSpec, RaterSpec, RulesSpec, must_have
-from prill.methods.registry import STRATUM, Method, Scores, State, method
+from prill.methods.registry import STRATUM, Meaning, Method, Scores, State, method
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from prill.corpus.columns import ColumnInfo
     from prill.features.feature import Feature, Given
 
 __all__ = ["DataMan", "DataManSettings", "measured"]
@@ -171,18 +170,15 @@ class DataMan(Method):
         score = np.where(is_offered, score, np.nan)
         return {**dict.fromkeys(given.targets, score), STRATUM: self._strata(given, shard, domain)}
 
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
+    def meaning(self) -> Meaning:
         from prill.features.rater.rubric_dataman import make
 
         spec = must_have(self.settings.rater, "dataman")
-        span = make().span.sentence
         summary = f"{self.settings.metric}, graded by {spec.called}"
-        infos = [
-            ColumnInfo(name=name, unit="grade", direction=1, span=span, version=self.version, summary=summary)
-            for name in targets
-        ]
-        return [*infos, ColumnInfo(name=STRATUM, version=self.version, summary=self.settings.cells)]
+        return Meaning(unit="grade", span=make().span.sentence, summary=summary)
+
+    def strata(self) -> Meaning:
+        return Meaning(unit="name", summary=self.settings.cells)
 
     def _strata(self, given: Given, shard: int, domain: NDArray[np.object_]) -> pa.Array:
         import pyarrow as pa

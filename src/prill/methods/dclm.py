@@ -19,10 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from prill.errors import RecipeError
 from prill.features.feature import Feature
-from prill.methods.registry import Method, Scores, State, method
+from prill.methods.registry import Meaning, Method, Scores, State, method
 
 if TYPE_CHECKING:
-    from prill.corpus.columns import ColumnInfo
     from prill.features.feature import Given
 
 __all__ = ["DCLM", "DCLMSettings"]
@@ -125,11 +124,6 @@ class DCLM(Method):
             for name in given.targets
         }
 
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
-
+    def meaning(self) -> Meaning:
         summary = "log odds of the classifier; NaN for documents without a word"
-        return [
-            ColumnInfo(name=name, unit="nats", direction=1, version=self.version, summary=summary)
-            for name in targets
-        ]
+        return Meaning(unit="nats", summary=summary)

@@ -20,10 +20,9 @@ from pydantic import BaseModel, Field
 from prill.errors import RecipeError
 from prill.features.proxies import PoolSample, Proxy
 from prill.methods._reading import ReadingSettings, model_or_folder, samples_of, span_of, without_own
-from prill.methods.registry import Method, Scores, State, method
+from prill.methods.registry import Meaning, Method, Scores, State, method
 
 if TYPE_CHECKING:
-    from prill.corpus.columns import ColumnInfo
     from prill.features.feature import Feature, Given
     from prill.features.losses import LanguageModel
 
@@ -119,26 +118,14 @@ class DFN(Method):
         """Higher is preferred, float64, shape (D,) a target."""
         return {name: self._scores(given, f"loss-{name}", shard) for name in given.targets}
 
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
-
+    def meaning(self) -> Meaning:
         k = self.settings.k
         unit, summary = {
             "perplexity": ("nats", "minus the loss a token under the filter"),
             "mass": ("1", f"mean probability of the filter's {k} likeliest tokens"),
             "logits": ("1", f"mean logit of the filter's {k} likeliest tokens"),
         }[self.settings.score]
-        return [
-            ColumnInfo(
-                name=name,
-                unit=unit,
-                direction=1,
-                span=span_of(self.settings),
-                version=self.version,
-                summary=summary,
-            )
-            for name in targets
-        ]
+        return Meaning(unit=unit, span=span_of(self.settings), summary=summary)
 
     def _scores(self, given: Given, name: str, shard: int) -> Any:
         from prill.features.losses import mean_losses

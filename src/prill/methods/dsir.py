@@ -23,10 +23,9 @@ from prill.errors import DataError
 from prill.features.divergence import EPSILON
 from prill.features.ngram_counts import NgramCounts, total_counts, unicode_version
 from prill.features.ngrams import score_ngrams
-from prill.methods.registry import Method, Scores, State, method
+from prill.methods.registry import Meaning, Method, Scores, State, method
 
 if TYPE_CHECKING:
-    from prill.corpus.columns import ColumnInfo
     from prill.features.feature import Feature, Given
 
 __all__ = ["DSIR", "REFERENCE_SETTINGS", "DSIRSettings", "log_ratios"]
@@ -152,19 +151,14 @@ class DSIR(Method):
         )
         return self._scaled(sums_KD, n_features_D, state["log_ratio"])
 
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
-
+    def meaning(self) -> Meaning:
         whole = (
             "of the document"
             if self.settings.length == "sum"
             else f"of {self.settings.as_features:g} n-grams"
         )
         summary = f"DSIR log importance weight {whole}; minus infinity below min_length"
-        return [
-            ColumnInfo(name=name, unit="nats", direction=1, version=self.version, summary=summary)
-            for name in targets
-        ]
+        return Meaning(unit="nats", summary=summary)
 
     def counts(self, text: pa.Array) -> NDArray[np.int64]:
         """How often each bucket occurs in the texts, int64, shape (B,)."""

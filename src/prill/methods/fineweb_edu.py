@@ -18,10 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from prill.errors import RecipeError
 from prill.features.rater.spec import AnyRater, RaterSpec, RulesSpec, must_have
-from prill.methods.registry import Method, Scores, State, method
+from prill.methods.registry import Meaning, Method, Scores, State, method
 
 if TYPE_CHECKING:
-    from prill.corpus.columns import ColumnInfo
     from prill.features.feature import Feature, Given
     from prill.features.labelled import LabelledFile
     from prill.features.rated_rounds import RatedRounds
@@ -149,19 +148,14 @@ class FineWebEdu(Method):
             found = rounded_grade(found, scale)
         return dict.fromkeys(given.targets, found)
 
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
-
+    def meaning(self) -> Meaning:
         spec = must_have(self.settings.rater, "fineweb_edu")
         span = "whole document"
         if self.settings.student == "head":
             span = f"{'first' if self.settings.window == 'head' else 'top, middle and bottom'} "
             span += f"{self.settings.window_tokens} tokens"
         summary = f"grade by the rubric {self.settings.rubric}, learnt from {spec.called}"
-        return [
-            ColumnInfo(name=name, unit="grade", direction=1, span=span, version=self.version, summary=summary)
-            for name in targets
-        ]
+        return Meaning(unit="grade", span=span, summary=summary)
 
     def _ratings(
         self, rubric: Rubric, spec: AnyRater, base: Path, scale: str, vectors: Vectors | None

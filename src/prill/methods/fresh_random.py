@@ -9,17 +9,15 @@ Source: none; the honest form of random selection, as `prill.methods.rs2` says o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from prill.features.keyed import KEYED_VERSION, derive_seed, keyed_uniform
-from prill.methods.registry import Method, Scores, State, method
+from prill.features.keyed import derive_seed
+from prill.methods._keyed_draw import KeyedDraw
+from prill.methods.registry import method
 
 if TYPE_CHECKING:
-    from prill.corpus.columns import ColumnInfo
-    from prill.features.feature import Given
     from prill.lm.feed.in_training import InTraining
 
 __all__ = ["FreshRandom", "FreshRandomSettings"]
@@ -44,12 +42,9 @@ class FreshRandomSettings(BaseModel):
     "that is\nwritten is such a subset of a seed of its own",
     differs="none",
 )
-class FreshRandom(Method):
+class FreshRandom(KeyedDraw):
     """Random subsets by seed; the score column is one draw of its own, the same for every target."""
 
-    version: ClassVar[int] = KEYED_VERSION
-    default_policy: ClassVar[dict[str, Any]] = {"kind": "top_k"}
-    operations_per_byte: ClassVar[float] = 0.01
     Settings: ClassVar[type[BaseModel]] = FreshRandomSettings
 
     def in_training(self) -> InTraining:
@@ -58,15 +53,6 @@ class FreshRandom(Method):
 
         return Drawn(use="fresh_random")
 
-    def score(self, state: State, given: Given, shard: int) -> Scores:
-        """A uniform draw, shape (D,)."""
-        seed = derive_seed(derive_seed(given.seed, "fresh_random"), "dataset")
-        return dict.fromkeys(given.targets, keyed_uniform(seed, given.pool.keys(shard)))
-
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
-
-        return [
-            ColumnInfo(name=name, unit="1", direction=1, version=self.version, summary="keyed uniform draw")
-            for name in targets
-        ]
+    def draw_seed(self, seed: int) -> int:
+        """Of the dataset that is written."""
+        return derive_seed(super().draw_seed(seed), "dataset")

@@ -18,10 +18,9 @@ import numpy as np
 from pydantic import Field
 
 from prill.methods._embedding import EmbeddingSettings
-from prill.methods.registry import Method, Scores, State, method
+from prill.methods.registry import Meaning, Method, Scores, State, method
 
 if TYPE_CHECKING:
-    from prill.corpus.columns import ColumnInfo
     from prill.features.feature import Feature, Given
     from prill.features.transport import Potential
     from prill.features.vectors import Vectors
@@ -131,19 +130,11 @@ class GOTD(Method):
                 parts[name].append(sign * gradients(rows.vectors[:, 0]))
         return {name: np.concatenate(found) for name, found in parts.items()}
 
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
-
+    def meaning(self) -> Meaning:
         what = "rises" if self.settings.avoid else "falls"
         span = "whole document" if self.settings.embedding == "hashed" else "what the model reads of it"
-        return [
-            ColumnInfo(
-                name=name,
-                unit="cost",
-                direction=1,
-                span=span,
-                version=self.version,
-                summary=f"GOT-D: how fast the transport's cost {what} as the document's share rises",
-            )
-            for name in targets
-        ]
+        return Meaning(
+            unit="cost",
+            span=span,
+            summary=f"GOT-D: how fast the transport's cost {what} as the document's share rises",
+        )

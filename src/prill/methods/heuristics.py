@@ -18,10 +18,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from prill.methods.registry import Method, Scores, State, method
+from prill.methods.registry import Meaning, Method, Scores, State, method
 
 if TYPE_CHECKING:
-    from prill.corpus.columns import ColumnInfo
     from prill.features.feature import Given
     from prill.features.statistics import Counts
 
@@ -98,20 +97,8 @@ class Heuristics(Method):
         scores = np.where(given.pool.document_bytes(shard) > 0, np.concatenate(parts), np.nan)
         return dict.fromkeys(given.targets, scores)
 
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
-
-        return [
-            ColumnInfo(
-                name=name,
-                unit="1",
-                direction=1,
-                span="first 16 MiB",
-                version=self.version,
-                summary=f"share of {len(RULES)} page rules passed",
-            )
-            for name in targets
-        ]
+    def meaning(self) -> Meaning:
+        return Meaning(unit="1", span="first 16 MiB", summary=f"share of {len(RULES)} page rules passed")
 
 
 def passed_rules(text: pa.Array, stop_words: Sequence[str] = STOP_WORDS) -> NDArray[np.bool_]:

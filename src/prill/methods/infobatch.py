@@ -10,44 +10,27 @@ Source: Qin et al. 2024, arXiv:2303.04947, section 3; the baseline in SeTa's rel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from prill.features.keyed import KEYED_VERSION, derive_seed, keyed_uniform
-from prill.methods.registry import Method, Scores, State, method
+from prill.methods._keyed_draw import KeyedDraw, WatchedSettings
+from prill.methods.registry import method
 
 if TYPE_CHECKING:
-    from prill.corpus.columns import ColumnInfo
-    from prill.features.feature import Given
     from prill.lm.feed.in_training import InTraining
 
 __all__ = ["InfoBatch", "InfoBatchSettings"]
 
 
-class InfoBatchSettings(BaseModel):
+class InfoBatchSettings(WatchedSettings):
     """Settings of InfoBatch."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     prune: float = Field(
         0.5, ge=0, le=0.9, description="Share of the rows below the mean loss that an epoch leaves out."
     )
     delta: float = Field(
         0.875, ge=0, le=1, description="Share of the training behind which all rows are read, with weight 1."
-    )
-    passes: float = Field(
-        4.0,
-        ge=1,
-        le=1000,
-        description="Training tokens over candidate tokens: how often an unpruned training would read each.",
-    )
-    initial_loss: float | None = Field(
-        None,
-        allow_inf_nan=False,
-        description="Loss of a row that was never read, nats a token; null takes the mean of those read. "
-        "The reference's is 3.",
     )
 
 
@@ -70,12 +53,10 @@ class InfoBatchSettings(BaseModel):
     "keeps the last epoch's weights for the annealing where delta x epochs is no whole number; here they\n"
     "are 1 as in the paper.",
 )
-class InfoBatch(Method):
+class InfoBatch(KeyedDraw):
     """A random draw of candidates; the rest happens in training."""
 
-    version: ClassVar[int] = KEYED_VERSION
-    default_policy: ClassVar[dict[str, Any]] = {"kind": "top_k"}
-    operations_per_byte: ClassVar[float] = 0.01
+    drawn: ClassVar[str] = "keyed uniform draw: who is a candidate"
     Settings: ClassVar[type[BaseModel]] = InfoBatchSettings
 
     def in_training(self) -> InTraining:
@@ -88,17 +69,3 @@ class InfoBatch(Method):
             prune=settings.prune, delta=settings.delta, initial_loss=settings.initial_loss
         )
         return Watched(planner=planner, passes=settings.passes)
-
-    def score(self, state: State, given: Given, shard: int) -> Scores:
-        """A uniform draw, shape (D,)."""
-        seed = derive_seed(given.seed, "infobatch")
-        return dict.fromkeys(given.targets, keyed_uniform(seed, given.pool.keys(shard)))
-
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
-
-        summary = "keyed uniform draw: who is a candidate"
-        return [
-            ColumnInfo(name=name, unit="1", direction=1, version=self.version, summary=summary)
-            for name in targets
-        ]

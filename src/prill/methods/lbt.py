@@ -23,10 +23,9 @@ from prill.features.clusters import Centroids, Clusters
 from prill.features.proxies import Proxy
 from prill.features.teaching import Taught, gains_of
 from prill.features.vectors import Vectors
-from prill.methods.registry import Method, Scores, State, method
+from prill.methods.registry import Meaning, Method, Scores, State, method
 
 if TYPE_CHECKING:
-    from prill.corpus.columns import ColumnInfo
     from prill.features.feature import Feature, Given
 
 __all__ = ["LBT", "LBTSettings", "Rule", "answer_scores", "choose_answer"]
@@ -129,20 +128,12 @@ class LBT(Method):
             for number, name in enumerate(given.targets)
         }
 
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
-
-        return [
-            ColumnInfo(
-                name=name,
-                unit="nats a token",
-                direction=1,
-                span="clusters: whole document; lessons: sampled documents, first 512 tokens",
-                version=self.version,
-                summary="fall of the target's loss after a lesson on the cluster, less that of random text",
-            )
-            for name in targets
-        ]
+    def meaning(self) -> Meaning:
+        return Meaning(
+            unit="nats a token",
+            span="clusters: whole document; lessons: sampled documents, first 512 tokens",
+            summary="fall of the target's loss after a lesson on the cluster, less that of random text",
+        )
 
     def _students(self) -> list[Proxy]:
         settings = self.settings

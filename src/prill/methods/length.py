@@ -7,17 +7,15 @@ Legend: D documents of a shard, K targets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
-from prill.methods.registry import Method, Scores, State, method
+from prill.methods.registry import Meaning, Method, Scores, State, method
 
 if TYPE_CHECKING:
-    from prill.corpus.columns import ColumnInfo
     from prill.features.feature import Given
 
 __all__ = ["Length", "LengthSettings"]
@@ -69,15 +67,10 @@ class Length(Method):
             }
         return dict.fromkeys(given.targets, log_D if self.settings.prefer == "long" else -log_D)
 
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
-
+    def meaning(self) -> Meaning:
         summary = {
             "near": "minus the distance of log length from the target's median",
             "long": "log length in bytes",
             "short": "minus log length in bytes",
         }[self.settings.prefer]
-        return [
-            ColumnInfo(name=name, unit="nats", direction=1, version=self.version, summary=summary)
-            for name in targets
-        ]
+        return Meaning(unit="nats", summary=summary)

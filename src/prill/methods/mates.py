@@ -24,10 +24,9 @@ from prill.features.probes import Continued, InfluenceModel, Probes, read_stage
 from prill.features.proxies import Proxy
 from prill.features.stages import StageModel, stage_of
 from prill.features.vectors import Vectors
-from prill.methods.registry import Method, Scores, State, method
+from prill.methods.registry import Meaning, Method, Scores, State, method
 
 if TYPE_CHECKING:
-    from prill.corpus.columns import ColumnInfo
     from prill.features.feature import Given
 
 __all__ = ["MATES", "MATESSettings", "staged_scores"]
@@ -150,21 +149,13 @@ class MATES(Method):
             found[name] = np.where(is_empty, np.nan, staged_scores(taken, predicted))
         return found
 
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
-
+    def meaning(self) -> Meaning:
         summary = "stages left when it was taken, plus its predicted influence between 0 and 1"
-        return [
-            ColumnInfo(
-                name=name,
-                unit="1",
-                direction=1,
-                span="prediction: whole document; probes: the first row of sampled documents",
-                version=self.version,
-                summary=summary,
-            )
-            for name in targets
-        ]
+        return Meaning(
+            unit="1",
+            span="prediction: whole document; probes: the first row of sampled documents",
+            summary=summary,
+        )
 
     def _probes(self, checkpoint: Feature, targets: tuple[str, ...], *, stage: int) -> Probes:
         settings = self.settings

@@ -24,10 +24,9 @@ from pydantic import BaseModel, Field
 
 from prill.errors import DataError, RecipeError
 from prill.methods._reading import ReferenceSettings, model_or_folder, samples_of, span_of, without_own
-from prill.methods.registry import Method, Scores, State, method
+from prill.methods.registry import Meaning, Method, Scores, State, method
 
 if TYPE_CHECKING:
-    from prill.corpus.columns import ColumnInfo
     from prill.features.feature import Feature, Given
 
 __all__ = [
@@ -114,23 +113,15 @@ class MiniPLM(Method):
         scores[told] = rule(small[told], large[told])
         return dict.fromkeys(given.targets, without_own(scores, given, shard))
 
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
-
+    def meaning(self) -> Meaning:
         is_difference = self.settings.mode == "difference"
-        return [
-            ColumnInfo(
-                name=name,
-                unit="nats" if is_difference else "1",
-                direction=1,
-                span=span_of(self.settings),
-                version=self.version,
-                summary="loss a token under the small model minus that under the large one"
-                if is_difference
-                else "minus the ratio of the large model's loss to the small one's",
-            )
-            for name in targets
-        ]
+        return Meaning(
+            unit="nats" if is_difference else "1",
+            span=span_of(self.settings),
+            summary="loss a token under the small model minus that under the large one"
+            if is_difference
+            else "minus the ratio of the large model's loss to the small one's",
+        )
 
 
 def difference_scores(reference_nats_D: Any, teacher_nats_D: Any) -> Floats:

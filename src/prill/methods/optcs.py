@@ -32,11 +32,10 @@ from prill.errors import DataError
 from prill.features.keyed import derive_seed, keyed_uniform
 from prill.methods._calibration import Block, choice, nulls_at
 from prill.methods.combine import Member
-from prill.methods.registry import Method, Scores, State, get_method, method
-from prill.methods.scored import scored
+from prill.methods.registry import Meaning, Method, Scores, State, method
+from prill.methods.scored import made, scored
 
 if TYPE_CHECKING:
-    from prill.corpus.columns import ColumnInfo
     from prill.features.feature import Feature, Given
 
 __all__ = ["OptCS", "OptCSSettings"]
@@ -220,17 +219,11 @@ class OptCS(Method):
             found[target] = np.log(facts["p_value"] / p) + rank / (facts["n"] + 1)
         return found
 
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
-
-        kinds = [(member, get_method(member.method)) for member in self.settings.of]
-        infos = [c for m, cls in kinds for c in cls(cls.Settings.model_validate(m.settings)).columns(targets)]
-        spans = "; ".join(dict.fromkeys(info.span for info in infos))
+    def meaning(self) -> Meaning:
+        members = [made(m.method, m.settings) for m in self.settings.of]
+        spans = "; ".join(dict.fromkeys(member.meaning().span for member in members))
         summary = f"log p-value below the threshold at FDR {self.settings.q:g}, which is 0"
-        return [
-            ColumnInfo(name=name, unit="nats", direction=1, span=spans, version=self.version, summary=summary)
-            for name in targets
-        ]
+        return Meaning(unit="nats", span=spans, summary=summary)
 
     def _block(self, given: Given, target: str, index: int) -> tuple[Block, int]:
         """The labelled and the test documents of one target, as far as all members can judge them; and how

@@ -22,10 +22,9 @@ from pydantic import BaseModel, Field
 from prill.errors import DataError
 from prill.methods._ccnet import relative_buckets
 from prill.methods._reading import ReferenceSettings, samples_of, span_of, without_own
-from prill.methods.registry import STRATUM, Method, Scores, State, method
+from prill.methods.registry import STRATUM, Meaning, Method, Scores, State, method
 
 if TYPE_CHECKING:
-    from prill.corpus.columns import ColumnInfo
     from prill.features.feature import Feature, Given
 
 __all__ = ["Perplexity", "PerplexitySettings", "band_scores"]
@@ -109,30 +108,21 @@ class Perplexity(Method):
             found[STRATUM] = relative_buckets(losses, state["loss"])
         return found
 
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
-
+    def meaning(self) -> Meaning:
         unit = "1" if self.settings.keep == "medium" else "nats" if self.settings.per == "token" else "bits"
         said = {
             "low": "minus the loss",
             "medium": "minus the distance of the loss's percentile from the median",
             "high": "the loss",
         }[self.settings.keep]
-        infos = [
-            ColumnInfo(
-                name=name,
-                unit=unit,
-                direction=1,
-                span=span_of(self.settings),
-                version=self.version,
-                summary=f"{said} a {self.settings.per} under the reference",
-            )
-            for name in targets
-        ]
-        if self.settings.buckets:
-            summary = "head, middle or tail by the pool's percentiles 30 and 60; all without a loss"
-            infos.append(ColumnInfo(name=STRATUM, unit="name", span=span_of(self.settings), summary=summary))
-        return infos
+        summary = f"{said} a {self.settings.per} under the reference"
+        return Meaning(unit=unit, span=span_of(self.settings), summary=summary)
+
+    def strata(self) -> Meaning | None:
+        if not self.settings.buckets:
+            return None
+        summary = "head, middle or tail by the pool's percentiles 30 and 60; all without a loss"
+        return Meaning(unit="name", span=span_of(self.settings), summary=summary)
 
     def _losses(self, given: Given, shard: int) -> NDArray[np.float64]:
         from prill.features.losses import mean_losses

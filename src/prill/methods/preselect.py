@@ -19,10 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from prill.errors import RecipeError
 from prill.methods._reading import model_or_folder
-from prill.methods.registry import Method, Scores, State, method
+from prill.methods.registry import Meaning, Method, Scores, State, method
 
 if TYPE_CHECKING:
-    from prill.corpus.columns import ColumnInfo
     from prill.features.feature import Feature, Given
     from prill.features.losses import LanguageModel
 
@@ -132,14 +131,9 @@ class PreSelect(Method):
         tables = {name: given.columns(f"scores-{name}", shard, ["p_1"]) for name in given.targets}
         return {name: np.asarray(table["p_1"].to_numpy(), np.float64) for name, table in tables.items()}
 
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
-
+    def meaning(self) -> Meaning:
         summary = "probability that the document predicts how models rank on the target"
-        return [
-            ColumnInfo(name=name, unit="1", direction=1, version=self.version, summary=summary)
-            for name in targets
-        ]
+        return Meaning(unit="1", summary=summary)
 
     def _models(self, base: Path) -> list[LanguageModel]:
         settings = self.settings

@@ -22,10 +22,9 @@ from prill.features.clusters import Centroids, Clusters
 from prill.features.gradients import CurvatureOf, TargetGradient
 from prill.features.proxies import PoolSample, Proxy
 from prill.features.vectors import Vectors
-from prill.methods.registry import Method, Scores, State, method
+from prill.methods.registry import Meaning, Method, Scores, State, method
 
 if TYPE_CHECKING:
-    from prill.corpus.columns import ColumnInfo
     from prill.features.feature import Feature, Given
 
 __all__ = ["Quad", "QuadSettings", "block_scores"]
@@ -161,22 +160,14 @@ class Quad(Method):
             for name, mean, cut in zip(given.targets, state["mean"], state["cut"], strict=True)
         }
 
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
-
+    def meaning(self) -> Meaning:
         summary = "1 for an accepted document, plus the rank of its cluster's reward between 0 and 1"
-        return [
-            ColumnInfo(
-                name=name,
-                unit="1",
-                direction=1,
-                span="clusters: whole document; influence: sampled documents, first "
-                f"{self.settings.most_tokens:,} tokens",
-                version=self.version,
-                summary=summary,
-            )
-            for name in targets
-        ]
+        return Meaning(
+            unit="1",
+            span="clusters: whole document; influence: sampled documents, first "
+            f"{self.settings.most_tokens:,} tokens",
+            summary=summary,
+        )
 
     def _rule(self) -> dict[str, Any]:
         settings = self.settings

@@ -6,17 +6,12 @@ draw in any shard, batch and order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from prill.features.keyed import KEYED_VERSION, keyed_uniform
-from prill.methods.registry import Method, Scores, State, method
-
-if TYPE_CHECKING:
-    from prill.corpus.columns import ColumnInfo
-    from prill.features.feature import Given
+from prill.methods._keyed_draw import KeyedDraw
+from prill.methods.registry import method
 
 __all__ = ["Random", "RandomSettings"]
 
@@ -39,22 +34,11 @@ class RandomSettings(BaseModel):
     formula="score(x) = u(seed, hash(x)), uniform in (0, 1)",
     differs="none",
 )
-class Random(Method):
+class Random(KeyedDraw):
     """Uniform random selection without replacement, the same for every target."""
 
-    version: ClassVar[int] = KEYED_VERSION
-    default_policy: ClassVar[dict[str, Any]] = {"kind": "top_k"}
-    operations_per_byte: ClassVar[float] = 0.01
     Settings: ClassVar[type[BaseModel]] = RandomSettings
 
-    def score(self, state: State, given: Given, shard: int) -> Scores:
-        """The same uniform draws for every target, shape (D,)."""
-        return dict.fromkeys(given.targets, keyed_uniform(self.settings.seed, given.pool.keys(shard)))
-
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
-
-        return [
-            ColumnInfo(name=name, unit="1", direction=1, version=self.version, summary="keyed uniform draw")
-            for name in targets
-        ]
+    def draw_seed(self, seed: int) -> int:
+        """The control's own seed, whatever the run's."""
+        return int(self.settings.seed)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "STRATUM",
+    "Meaning",
     "Method",
     "MethodInfo",
     "Scores",
@@ -72,6 +73,21 @@ class MethodInfo:
     assumes: str
     formula: str
     differs: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meaning:
+    """What the scores of a method are, the higher the better.
+
+    Attributes:
+        summary: one line.
+        unit: of a score; 1 for a pure number.
+        span: which part of a document was seen.
+    """
+
+    summary: str
+    unit: str = "1"
+    span: str = "whole document"
 
 
 class Method:
@@ -125,9 +141,21 @@ class Method:
         """
         raise InternalError("expected a method that scores", where=type(self).__name__)
 
+    def meaning(self) -> Meaning:
+        """What a score is: its unit, and which part of the text was seen."""
+        raise InternalError("expected a method that says what its scores mean", where=type(self).__name__)
+
     def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        """What the columns mean: unit, and as `span` which part of the text was seen."""
-        raise InternalError("expected a method that names its columns", where=type(self).__name__)
+        """What the columns that `score` gives mean: one a target, then the strata if there are any."""
+        from prill.corpus.columns import ColumnInfo
+
+        told, strata = vars(self.meaning()), self.strata()
+        infos = [ColumnInfo(name=name, direction=1, version=self.version, **told) for name in targets]
+        return infos + ([ColumnInfo(name=STRATUM, version=self.version, **vars(strata))] if strata else [])
+
+    def strata(self) -> Meaning | None:
+        """What the column `STRATUM` beside the scores is; None: it gives none."""
+        return None
 
     def in_training(self) -> InTraining | None:
         """What it asks of the trainings that judge it, beside the documents it chooses; None: nothing."""

@@ -8,17 +8,15 @@ Source: Okanovic et al. 2024, arXiv:2305.18424, section 3.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from prill.features.keyed import KEYED_VERSION, derive_seed, keyed_uniform
-from prill.methods.registry import Method, Scores, State, method
+from prill.features.keyed import derive_seed
+from prill.methods._keyed_draw import KeyedDraw
+from prill.methods.registry import method
 
 if TYPE_CHECKING:
-    from prill.corpus.columns import ColumnInfo
-    from prill.features.feature import Given
     from prill.lm.feed.in_training import InTraining
 
 __all__ = ["Rs2", "Rs2Settings"]
@@ -65,12 +63,10 @@ class Rs2Settings(BaseModel):
     "from its subset, as every trial does from its choice. The learning rate spans the trial's tokens (the\n"
     "compressed schedule, to which reviewers attribute much of the result); all arms have the same one.",
 )
-class Rs2(Method):
+class Rs2(KeyedDraw):
     """Random subsets by round; the score column is the draw of round 0, the same for every target."""
 
-    version: ClassVar[int] = KEYED_VERSION
-    default_policy: ClassVar[dict[str, Any]] = {"kind": "top_k"}
-    operations_per_byte: ClassVar[float] = 0.01
+    drawn: ClassVar[str] = "keyed uniform draw of round 0"
     Settings: ClassVar[type[BaseModel]] = Rs2Settings
 
     def in_training(self) -> InTraining:
@@ -82,16 +78,6 @@ class Rs2(Method):
             use="rs2", n_rounds=settings.rounds, replaces=settings.with_replacement, wrap=settings.wrap
         )
 
-    def score(self, state: State, given: Given, shard: int) -> Scores:
-        """The draw of the first round, shape (D,): the best are the head of its permutation."""
-        seed = derive_seed(derive_seed(given.seed, "rs2"), "round 0")
-        return dict.fromkeys(given.targets, keyed_uniform(seed, given.pool.keys(shard)))
-
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
-
-        summary = "keyed uniform draw of round 0"
-        return [
-            ColumnInfo(name=name, unit="1", direction=1, version=self.version, summary=summary)
-            for name in targets
-        ]
+    def draw_seed(self, seed: int) -> int:
+        """Of the first round: the best are the head of its permutation."""
+        return derive_seed(super().draw_seed(seed), "round 0")

@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from prill.methods._reading import ReferenceSettings, samples_of, span_of, without_own
-from prill.methods.registry import Method, Scores, State, method
+from prill.methods.registry import Meaning, Method, Scores, State, method
 
 if TYPE_CHECKING:
-    from prill.corpus.columns import ColumnInfo
     from prill.features.feature import Feature, Given
     from prill.lm.feed.in_training import InTraining
 
@@ -95,24 +94,12 @@ class Salt(Method):
 
         return Early(share=self.settings.first_phase) if self.settings.first_phase < 1 else None
 
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
-
+    def meaning(self) -> Meaning:
         others = "0" if self.settings.beyond == "zero" else "left out"
         summary = (
             f"median over tokens of the loss, {others} where {self.settings.k} or more tokens are likelier"
         )
-        return [
-            ColumnInfo(
-                name=name,
-                unit="nats",
-                direction=1,
-                span=span_of(self.settings),
-                version=self.version,
-                summary=summary,
-            )
-            for name in targets
-        ]
+        return Meaning(unit="nats", span=span_of(self.settings), summary=summary)
 
     def _scores(self, given: Given, shard: int) -> NDArray[np.float64]:
         name = "median_top_loss" if self.settings.beyond == "zero" else "median_kept_loss"

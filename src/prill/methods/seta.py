@@ -9,26 +9,21 @@ Source: Zhou et al. 2025, arXiv:2503.13385; its released sampler.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from prill.features.keyed import KEYED_VERSION, derive_seed, keyed_uniform
-from prill.methods.registry import Method, Scores, State, method
+from prill.methods._keyed_draw import KeyedDraw, WatchedSettings
+from prill.methods.registry import method
 
 if TYPE_CHECKING:
-    from prill.corpus.columns import ColumnInfo
-    from prill.features.feature import Given
     from prill.lm.feed.in_training import InTraining
 
 __all__ = ["Seta", "SetaSettings"]
 
 
-class SetaSettings(BaseModel):
+class SetaSettings(WatchedSettings):
     """Settings of SeTa. The reference trains CIFAR with 0.1, 5, 0.9, ImageNet with 0, 5, 0.6."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     prune: float = Field(
         0.0, ge=0, le=0.9, description="Share of the rows that thinning leaves out, each epoch others."
@@ -37,18 +32,6 @@ class SetaSettings(BaseModel):
     window_scale: float = Field(0.5, gt=0, le=1, description="Share of the groups that an epoch reads.")
     delta: float = Field(
         0.875, ge=0, le=1, description="Share of the training behind which the window opens to all groups."
-    )
-    passes: float = Field(
-        4.0,
-        ge=1,
-        le=1000,
-        description="Training tokens over candidate tokens: how often an unpruned training would read each.",
-    )
-    initial_loss: float | None = Field(
-        None,
-        allow_inf_nan=False,
-        description="Loss of a row that was never read, nats a token; null takes the mean of those read. "
-        "The reference's is 3.",
     )
 
 
@@ -73,12 +56,10 @@ class SetaSettings(BaseModel):
     "is cut where delta of the training is reached; one that begins within a step does not know that step's\n"
     "losses. Decay branches of a trial see the window of the trunk they leave.",
 )
-class Seta(Method):
+class Seta(KeyedDraw):
     """A random draw of candidates; the rest happens in training."""
 
-    version: ClassVar[int] = KEYED_VERSION
-    default_policy: ClassVar[dict[str, Any]] = {"kind": "top_k"}
-    operations_per_byte: ClassVar[float] = 0.01
+    drawn: ClassVar[str] = "keyed uniform draw: who is a candidate"
     Settings: ClassVar[type[BaseModel]] = SetaSettings
 
     def in_training(self) -> InTraining:
@@ -95,17 +76,3 @@ class Seta(Method):
             initial_loss=settings.initial_loss,
         )
         return Watched(planner=planner, passes=settings.passes)
-
-    def score(self, state: State, given: Given, shard: int) -> Scores:
-        """A uniform draw, shape (D,)."""
-        seed = derive_seed(given.seed, "seta")
-        return dict.fromkeys(given.targets, keyed_uniform(seed, given.pool.keys(shard)))
-
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
-
-        summary = "keyed uniform draw: who is a candidate"
-        return [
-            ColumnInfo(name=name, unit="1", direction=1, version=self.version, summary=summary)
-            for name in targets
-        ]

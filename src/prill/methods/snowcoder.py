@@ -18,10 +18,9 @@ import numpy as np
 from pydantic import Field
 
 from prill.methods._embedding import EmbeddingSettings
-from prill.methods.registry import Method, Scores, State, method
+from prill.methods.registry import Meaning, Method, Scores, State, method
 
 if TYPE_CHECKING:
-    from prill.corpus.columns import ColumnInfo
     from prill.features.annotator import Annotator
     from prill.features.feature import Feature, Given
     from prill.features.vectors import Vectors
@@ -127,13 +126,9 @@ class SnowCoder(Method):
                 parts[name].append(found.judge(rows.vectors, key_D))
         return {name: np.concatenate(found) for name, found in parts.items()}
 
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
+    def meaning(self) -> Meaning:
         from prill.features.windows import window_span
 
         span = window_span("three", self.settings.window, in_bytes=self.settings.embedding == "hashed")
         summary = "SnowCoder: mean probability over the windows of belonging to the target"
-        return [
-            ColumnInfo(name=name, unit="1", direction=1, span=span, version=self.version, summary=summary)
-            for name in targets
-        ]
+        return Meaning(unit="1", span=span, summary=summary)

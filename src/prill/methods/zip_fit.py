@@ -21,10 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from prill.features.compression import LEVELS, Codec, CompressedLengths, first_bytes
 from prill.features.compression_similarity import CompressionSimilarity
-from prill.methods.registry import Method, Scores, State, method
+from prill.methods.registry import Meaning, Method, Scores, State, method
 
 if TYPE_CHECKING:
-    from prill.corpus.columns import ColumnInfo
     from prill.features.compression_race import Race
     from prill.features.feature import Feature, Given
 
@@ -177,19 +176,14 @@ class ZipFit(Method):
                 found[name].append(np.where(np.isnan(exact_D), below_D, exact_D))
         return {name: np.concatenate(parts) for name, parts in found.items()}
 
-    def columns(self, targets: Sequence[str]) -> list[ColumnInfo]:
-        from prill.corpus.columns import ColumnInfo
-
+    def meaning(self) -> Meaning:
         summary = "mean 1 - NCD with the target's texts"
         if self.settings.mode == "screened":
             summary += "; below -5: a prediction less 10, not exact"
         span = f"first {self.settings.max_bytes:,} bytes" if self.settings.max_bytes else "whole document"
         if self.settings.codec == "gzip":
             span += "; the last 32 KiB of it beside a target text"
-        return [
-            ColumnInfo(name=name, unit="1", direction=1, span=span, version=self.version, summary=summary)
-            for name in targets
-        ]
+        return Meaning(unit="1", span=span, summary=summary)
 
 
 def _similarity(given: Given) -> CompressionSimilarity:

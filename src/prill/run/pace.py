@@ -118,7 +118,7 @@ class PlanPace:
     def remaining_s(self, current: str | None, share: float | None) -> float | None:
         """Seconds still to go for the whole run; None when that cannot be said.
 
-        A step that was not announced tells nothing of the others: while it works, the clock of the whole stands.
+        While a step works that was not announced, the clock of the whole stands still.
         """
         before, self._asked = self._asked, self._clock()
         if self._index(current) is None:
