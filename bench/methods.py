@@ -181,16 +181,12 @@ def _is_hash(text: str) -> bool:
 
 
 def _spans(run: Path) -> dict[str, tuple[float, float]]:
-    """When each step's last session began and ended, seconds of the clock."""
+    """When each step worked, seconds of the clock."""
     found: dict[str, tuple[float, float]] = {}
-    began: dict[str, float] = {}
     for event in read_events(run):
-        step = str(event.get("step", ""))
-        clock = datetime.fromisoformat(str(event["time"])).timestamp()
-        if event.get("event") == "step_started":
-            began[step] = clock
         if event.get("event") == "step_finished":
-            found[step] = (began.get(step, clock), clock)
+            clock = datetime.fromisoformat(str(event["time"])).timestamp()
+            found[str(event["step"])] = (clock - float(str(event["elapsed_s"])), clock)
     return found
 
 

@@ -192,7 +192,8 @@ class Loss(_Reading, ShardFeature):
 
     @property
     def label(self) -> str:
-        return f"loss: {_name_of(self.model)}"
+        more = {"documents": "", "tokens": ", every token", "moments": ", every token with its rank"}
+        return f"loss: {_name_of(self.model)}{more[self.detail]}"
 
     def write(self, given: Given, shard: int, path: Path) -> None:
         from prill.lm.backend import keep_freed_memory
@@ -310,7 +311,8 @@ def _numbers(table: pa.Table, name: str) -> NDArray[np.float64]:
 def _name_of(model: LanguageModel) -> str:
     if isinstance(model, ModelDirectory):
         return model.label
-    return f"{model.size} of {model.n_tokens:,} tokens, {model.label.split(' on ', 1)[-1]}"
+    before = "" if model.start is None else "continued on "
+    return f"{model.size} of {model.n_tokens:,} tokens, {before}{model.label.split(' on ', 1)[-1]}"
 
 
 def _shard_documents(given: Given, shard: int, counter: TokenCounter) -> Iterator[Document]:

@@ -16,6 +16,7 @@ from prill.features.feature import Feature, Given, ShardFeature, WholeFeature
 from prill.features.pool import PoolView
 from prill.pipeline.measuring import engine_kind
 from prill.pipeline.walk import Done, Walk
+from prill.run.events import Stopwatch
 from prill.run.step import Step
 from prill.targets.target import Target
 
@@ -169,10 +170,10 @@ class Features:
         title = labels[0] if len(todo) == 1 else f"{labels[0]} and {len(todo) - 1} more"
         with self.walk.progress.step(title, len(todo), "models") as display:
 
-            def finished(position: int, counts: Mapping[str, Any]) -> None:
-                feature = todo[position]
+            def finished(position: int, built: tuple[dict[str, Any], dict[str, float]]) -> None:
+                feature, (counts, spent) = todo[position], built
                 step, paths = opened[feature], _paths(opened[feature], feature)
-                self.done[feature] = Done(record=step.finish(paths, counts), parts=paths)
+                self.done[feature] = Done(record=step.finish(paths, counts, spent=spent), parts=paths)
                 display.advance(1)
 
             self.walk.engine.map(
@@ -191,6 +192,7 @@ class Features:
             settings=feature.settings,
             parents=[parent.record for parent in self._parents(feature)],
             inputs=self._inputs(feature),
+            label=feature.label,
         )
 
     def _parents(self, feature: Feature) -> list[Done]:
@@ -206,9 +208,15 @@ def _paths(step: Step, feature: WholeFeature) -> tuple[Path, ...]:
     return tuple(step.folder / name for name in feature.files)
 
 
-def _build_apart(item: tuple[WholeFeature, Given, tuple[Path, ...]]) -> dict[str, Any]:
+def _build_apart(
+    item: tuple[WholeFeature, Given, tuple[Path, ...]],
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """What building gave, and what it took in this worker."""
     feature, given, paths = item
-    return dict(feature.build(given, paths))
+    watch = Stopwatch()
+    counts = dict(feature.build(given, paths))
+    read = watch.read()
+    return counts, {"elapsed_s": read["elapsed_s"], "cpu_s": read["cpu_s"]}
 
 
 @dataclass(frozen=True, kw_only=True)

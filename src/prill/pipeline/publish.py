@@ -146,18 +146,13 @@ def _closing(folder: Path, choices: Sequence[Choice]) -> str:
 def timings_table(run_folder: Path) -> str:
     """Wall and processor seconds and peak memory of every step, as aligned text."""
     read_run(run_folder)
-    rows = [("step", "wall s", "processor s", "peak MB")]
+    rows = [("wall s", "processor s", "peak MB", "step")]
     rows += [
-        (t.step, f"{t.elapsed_s:.1f}", f"{t.cpu_s:.1f}", f"{max(t.peak_memory_bytes, 0) / 1e6:.0f}")
+        (f"{t.elapsed_s:.1f}", f"{t.cpu_s:.1f}", f"{max(t.peak_memory_bytes, 0) / 1e6:.0f}", t.label)
         for t in timings(run_folder)
     ]
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
     return "\n".join(
-        "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
-            ]
-        )
+        "  ".join([*(cell.rjust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
         for row in rows
     )

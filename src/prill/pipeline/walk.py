@@ -48,6 +48,7 @@ class ShardStep:
     Attributes:
         place: where a shard's part goes; in the step's folder when not given.
         counts: what the record says of the finished parts.
+        label: what people call the step.
     """
 
     name: str
@@ -57,6 +58,7 @@ class ShardStep:
     inputs: Sequence[Any] = ()
     place: Callable[[int], Path] | None = None
     counts: Callable[[list[Path]], Mapping[str, Any]] = _no_counts
+    label: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +100,7 @@ class ShardWalk:
             inputs=inputs,
             place=place,
             counts=counts,
+            label=label or name,
         )
         (done,) = self.together([step], work=lambda: _One(work=work()), kind=kind, label=label or name)
         return done
@@ -149,6 +152,7 @@ class ShardWalk:
             settings=step.settings,
             parents=[parent.record for parent in step.parents],
             inputs=step.inputs,
+            label=step.label,
         )
         place = step.place or opened.part
         parts = tuple(place(shard.index) for shard in self.corpus.shards)
@@ -174,7 +178,12 @@ class ShardWalk:
             build: writes them to the paths it is given; what it returns are the record's counts.
         """
         step = self.run.step(
-            name, version=version, settings=settings, parents=[p.record for p in parents], inputs=inputs
+            name,
+            version=version,
+            settings=settings,
+            parents=[p.record for p in parents],
+            inputs=inputs,
+            label=label or name,
         )
         paths = [(folder or step.folder) / file for file in files]
         if step.record is not None:

@@ -101,6 +101,7 @@ class RunDirectory:
         settings: Mapping[str, Any],
         parents: Sequence[Record] = (),
         inputs: Sequence[Any] = (),
+        label: str = "",
     ) -> Step:
         """A step of this run, resumed when its fingerprint is known; its clock starts now.
 
@@ -110,6 +111,7 @@ class RunDirectory:
             settings: everything that decides the result, plain JSON; secrets are masked.
             parents: records of the steps whose outputs are read.
             inputs: identity of files from outside (relative path, size, hash), plain JSON.
+            label: what people call it; for the diary alone.
         Raises:
             InternalError: the name is not fit for a folder, or a value is not plain JSON.
         """
@@ -126,7 +128,14 @@ class RunDirectory:
             inputs=inputs,
             fingerprint=fingerprint,
         )
-        return Step(self.path, identity, events=self.events, prill=prill.__version__, on_done=self._note_done)
+        return Step(
+            self.path,
+            identity,
+            label=label or name,
+            events=self.events,
+            prill=prill.__version__,
+            on_done=self._note_done,
+        )
 
     def close(self, error: BaseException | None = None) -> None:
         """Write the end into the diary and give the lock back; safe to call twice."""

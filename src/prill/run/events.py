@@ -84,10 +84,12 @@ class Stopwatch:
 class Timing:
     """What one step cost in the session that finished it; `n_sessions` counts all that worked on it.
 
+    `label` is what people call the step.
     Peaks are of that session up to the step's end: of Prill's own process, and of its largest worker.
     """
 
     step: str
+    label: str
     elapsed_s: float
     cpu_s: float
     peak_memory_bytes: int
@@ -129,6 +131,7 @@ def read_events(run_dir: Path) -> list[dict[str, object]]:
 def _timing(event: Mapping[str, object], n_sessions: int) -> Timing:
     return Timing(
         step=str(event.get("step", "")),
+        label=str(event.get("label") or event.get("step", "")),
         elapsed_s=_number(event.get("elapsed_s")),
         cpu_s=_number(event.get("cpu_s")),
         peak_memory_bytes=int(_number(event.get("peak_memory_bytes"))),

@@ -56,6 +56,7 @@ class Step:
         run_dir: Path,
         identity: StepIdentity,
         *,
+        label: str,
         events: EventLog,
         prill: str,
         on_done: Callable[[str], None],
@@ -63,6 +64,7 @@ class Step:
         self.identity = identity
         self.folder = run_dir / "steps" / identity.folder_name
         self._run_dir = run_dir
+        self._label = label
         self._events = events
         self._prill = prill
         self._on_done = on_done
@@ -134,9 +136,19 @@ class Step:
             raise InternalError("expected a finished part, found none in the journal", where=name)
         return entry.facts
 
-    def finish(self, outputs: Iterable[Path], counts: Mapping[str, Any] | None = None) -> Record:
+    def finish(
+        self,
+        outputs: Iterable[Path],
+        counts: Mapping[str, Any] | None = None,
+        *,
+        spent: Mapping[str, float | int] | None = None,
+    ) -> Record:
         """Write the record: the step is done. Folders among `outputs` stand for all files in them.
 
+        Args:
+            outputs: files or folders, inside the run directory.
+            counts: what the record tells, plain JSON.
+            spent: what a `Stopwatch` read where the work was done, if several steps shared the time here.
         Raises:
             InternalError: an output is missing, given twice, or outside the run directory.
         """
@@ -159,7 +171,8 @@ class Step:
         write_record(self.folder / RECORD_NAME, record)
         self._journal.remove()
         self._record = record
-        fields = {**self._where(), "counts": record.counts, **self._watch.read()}
+        fields = {**self._where(), "label": self._label, "counts": record.counts}
+        fields |= self._watch.read() | dict(spent or {})
         self._events.emit("step_finished", fields)
         self._on_done(self.identity.folder_name)
         return record
