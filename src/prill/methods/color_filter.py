@@ -45,6 +45,7 @@ class ColorFilterSettings(ReferenceSettings):
 
 @method(
     name="color_filter",
+    called="CoLoR-Filter",
     title="conditional loss reduction: what fine-tuning on the target taught a small model",
     paper="2406.10670",
     feature="loss under a prior and under its fine-tuned copy",

@@ -89,7 +89,8 @@ class CombineSettings(BaseModel):
 
 @method(
     name="combine",
-    title="a combination of methods by their ranks",
+    called="combination",
+    title="methods joined by their ranks",
     paper="none",
     feature="the scores of its members",
     cost="what its members cost; a few passes over their columns",

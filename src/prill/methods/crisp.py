@@ -80,6 +80,7 @@ class CRISPSettings(EmbeddingSettings):
 
 @method(
     name="crisp",
+    called="CRISP",
     title="clusters of the pool sampled as often as the target has them",
     paper="2410.03735",
     feature="vectors, clusters",

@@ -92,6 +92,7 @@ class DataManSettings(BaseModel):
 
 @method(
     name="dataman",
+    called="DataMan",
     title="a rater's 14 grades and domain; the best of every source and domain",
     paper="2502.19363",
     feature="rater",

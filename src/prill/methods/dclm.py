@@ -61,6 +61,7 @@ class DCLMSettings(BaseModel):
 
 @method(
     name="dclm",
+    called="DCLM",
     title="classifier of the target against the pool (DCLM's fastText)",
     paper="2406.11794",
     feature="classifier",

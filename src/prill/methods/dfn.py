@@ -55,6 +55,7 @@ class DFNSettings(ReadingSettings):
 
 @method(
     name="dfn",
+    called="DFN",
     title="a small model trained on clean text filters the pool (data filtering network, text analogue)",
     paper="2309.17425",
     feature="loss or likeliest tokens under a model of the target",

@@ -77,6 +77,7 @@ class DSIRSettings(BaseModel):
 
 @method(
     name="dsir",
+    called="DSIR",
     title="importance resampling on hashed n-grams",
     paper="2302.03169",
     feature="n-grams",

@@ -90,6 +90,7 @@ class FineWebEduSettings(BaseModel):
 
 @method(
     name="fineweb_edu",
+    called="FineWeb-Edu",
     title="a rater's grades, learnt by a head on frozen embeddings",
     paper="2406.17557",
     feature="rater, vectors",

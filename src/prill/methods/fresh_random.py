@@ -31,6 +31,7 @@ class FreshRandomSettings(BaseModel):
 
 @method(
     name="fresh_random",
+    called="fresh random",
     title="a random subset of its own for every seed",
     paper="none",
     feature="none",

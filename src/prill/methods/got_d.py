@@ -63,6 +63,7 @@ class GOTDSettings(EmbeddingSettings):
 
 @method(
     name="got_d",
+    called="GOT-D",
     title="gradients of optimal transport from the pool to the target",
     paper="2405.02774",
     feature="vectors",

@@ -66,6 +66,7 @@ class HeuristicsSettings(BaseModel):
 
 @method(
     name="heuristics",
+    called="heuristics",
     title="the share of Gopher's page rules that a document passes",
     paper="2112.11446",
     feature="text statistics",

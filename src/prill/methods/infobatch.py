@@ -36,6 +36,7 @@ class InfoBatchSettings(WatchedSettings):
 
 @method(
     name="infobatch",
+    called="InfoBatch",
     title="rows below the mean loss thinned and weighed up, decided within training",
     paper="2303.04947",
     feature="losses that training sees; no pass of its own",

@@ -59,6 +59,7 @@ class LBTSettings(BaseModel):
 
 @method(
     name="lbt",
+    called="LbT",
     title="what students gain from lessons on each cluster",
     paper="2406.14629",
     feature="clusters, lessons of proxies",

@@ -33,6 +33,7 @@ class LengthSettings(BaseModel):
 
 @method(
     name="length",
+    called="length",
     title="a rule of lengths: like the target's, or the longest, or the shortest",
     paper="none",
     feature="none",

@@ -72,6 +72,7 @@ class MATESSettings(BaseModel):
 
 @method(
     name="mates",
+    called="MATES",
     title="predicted influence of a training step, stage by stage",
     paper="2406.06046",
     feature="one-step probes of a proxy, vectors",

@@ -64,6 +64,7 @@ class MiniPLMSettings(ReferenceSettings):
 
 @method(
     name="miniplm",
+    called="MiniPLM",
     title="difference sampling: what a large model finds easier than a small one",
     paper="2410.17215",
     feature="loss under a small and a large model",

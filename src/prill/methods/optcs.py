@@ -99,6 +99,7 @@ class OptCSSettings(BaseModel):
 
 @method(
     name="optcs",
+    called="OptCS",
     title="a threshold with a false-discovery guarantee on the best of several scores",
     paper="2411.17983",
     feature="the scores of its members; with no labels, also of the targets' own texts",

@@ -53,6 +53,7 @@ class PerplexitySettings(ReferenceSettings):
 
 @method(
     name="perplexity",
+    called="perplexity",
     title="the loss under a small reference model: its low end, middle or high end",
     paper="2405.20541",
     feature="loss under a reference",

@@ -68,6 +68,7 @@ class PreSelectSettings(BaseModel):
 
 @method(
     name="preselect",
+    called="PreSelect",
     title="predictive strength: documents whose losses rank models as a benchmark does",
     paper="2503.00808",
     feature="losses of several models on a sample, and a linear classifier",

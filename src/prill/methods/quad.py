@@ -92,6 +92,7 @@ class QuadSettings(BaseModel):
 
 @method(
     name="quad",
+    called="Quad",
     title="influence of clusters, found by a bandit",
     paper="2409.16986",
     feature="clusters, gradients of a proxy",

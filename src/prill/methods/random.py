@@ -26,6 +26,7 @@ class RandomSettings(BaseModel):
 
 @method(
     name="random",
+    called="random",
     title="a keyed uniform draw for every document",
     paper="none",
     feature="none",

@@ -55,7 +55,8 @@ class MethodInfo:
     """What a reader must know of a method before trusting it.
 
     Attributes:
-        name: the name that the literature uses, in lower case.
+        name: the name that the literature uses, in lower case, words joined by underscores.
+        called: the name as its authors write it.
         title: one line.
         paper: arXiv id or "none".
         feature: the primitive it needs, or "none".
@@ -66,6 +67,7 @@ class MethodInfo:
     """
 
     name: str
+    called: str
     title: str
     paper: str
     feature: str
@@ -168,6 +170,7 @@ M = TypeVar("M", bound=type)
 def method(
     *,
     name: str,
+    called: str,
     title: str,
     paper: str,
     feature: str,
@@ -179,6 +182,7 @@ def method(
     """Mark a class as the method `name`; see `MethodInfo` for the arguments."""
     info = MethodInfo(
         name=name,
+        called=called,
         title=title,
         paper=paper,
         feature=feature,
@@ -248,7 +252,8 @@ def describe(name: str) -> str:
         "policy": policy,
         "version": str(cls.version),
     }
-    lines = [f"{info.name}: {info.title}", ""]
+    title = info.title if info.called == info.name else f"{info.called}, {info.title}"
+    lines = [f"{info.name}: {title}", ""]
     lines += [f"{key:<8} {_indented(value)}" for key, value in facts.items()]
     return "\n".join([*lines, "", "settings", *_settings_lines(cls.Settings)])
 

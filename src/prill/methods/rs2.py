@@ -47,6 +47,7 @@ class Rs2Settings(BaseModel):
 
 @method(
     name="rs2",
+    called="RS2",
     title="another random subset of the pool in every round of training",
     paper="2305.18424",
     feature="none",

@@ -50,6 +50,7 @@ class SaltSettings(ReferenceSettings):
 
 @method(
     name="salt",
+    called="SALT",
     title="SALT-DS: median loss of a small model over tokens it could have said",
     paper="2410.18779",
     feature="loss and likeliest tokens under a reference",

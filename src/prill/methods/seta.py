@@ -37,6 +37,7 @@ class SetaSettings(WatchedSettings):
 
 @method(
     name="seta",
+    called="SeTa",
     title="epochs over a sliding window of loss groups, decided within training",
     paper="2503.13385",
     feature="losses that training sees; no pass of its own",

@@ -58,6 +58,7 @@ class SnowCoderSettings(EmbeddingSettings):
 
 @method(
     name="snowcoder",
+    called="SnowCoder",
     title="a classification head on embeddings of three windows",
     paper="2409.02326",
     feature="vectors of three windows",

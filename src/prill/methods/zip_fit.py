@@ -88,6 +88,7 @@ class ZipFitSettings(BaseModel):
 
 @method(
     name="zip_fit",
+    called="ZIP-FIT",
     title="documents that compress well together with target texts",
     paper="2410.18194",
     feature="compression",

@@ -43,7 +43,7 @@ class Findings:
 
 def shown(arm: ArmSpec) -> str:
     """How a sentence calls an arm: `DSIR`, or the name that the recipe gave it."""
-    return arm.name or arm.method.upper()
+    return arm.name or get_method(arm.method).info.called
 
 
 def judge(recipe: Recipe, proof: Proof, choices: Sequence[Choice], pool: Pool) -> Conclusion:
@@ -73,7 +73,7 @@ def report_data(found: Findings) -> page.ReportData:
     spec = recipe.trials
     facts = [
         page.Fact(label="Pool", value=f"{counts['n_eligible']:,} documents, {counts['n_tokens']:,} tokens"),
-        page.Fact(label="Budget", value=f"{recipe.budget} for each target"),
+        page.Fact(label="Budget", value=_budgets(recipe)),
     ]
     if spec and found.proof:
         n_params = found.proof.settings.start.n_params
@@ -114,9 +114,18 @@ def report_data(found: Findings) -> page.ReportData:
     )
 
 
+def _budgets(recipe: Recipe) -> str:
+    """The common budget, or each target's own."""
+    own = {name: str(recipe.budget_of(name)) for name in recipe.targets}
+    if len(set(own.values())) == 1:
+        return f"{next(iter(own.values()))} for each target"
+    return "; ".join(f"{name}: {budget}" for name, budget in own.items())
+
+
 def _question(found: Findings) -> str:
     names = ", ".join(found.targets)
-    return f"Which {found.recipe.budget} teach best: {names}?"
+    budgets = {str(found.recipe.budget_of(name)) for name in found.targets}
+    return f"Which {budgets.pop() if len(budgets) == 1 else 'documents'} teach best: {names}?"
 
 
 def _target(found: Findings, name: str) -> page.TargetReport:
@@ -135,7 +144,7 @@ def _target(found: Findings, name: str) -> page.TargetReport:
         **proven,
         selections=tuple(_audit(found, c) for c in choices),
         samples=tuple(group for c in choices for group in found.samples.get((name, c.arm.label), ())),
-        warnings=tuple(w for c in choices for w in c.audit["warnings"]),
+        warnings=tuple(f"{shown(c.arm)}: {w}" for c in choices for w in c.audit["warnings"]),
     )
 
 

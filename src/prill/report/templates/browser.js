@@ -7,6 +7,7 @@
     const field = tools.querySelector("input");
     const tabs = [...tools.querySelectorAll("button[data-kind]")];
     const groups = [...browser.querySelectorAll(".group")];
+    const chooser = tools.querySelector("select");
     const hits = tools.querySelector(".hits");
     const documents = [...browser.querySelectorAll(".doc")].map((element) => {
       const entry = known.get(element.id) || {};
@@ -21,12 +22,14 @@
       for (const { element, words } of documents) element.hidden = wanted !== "" && !words.includes(wanted);
       for (const group of groups) {
         const n_shown = group.querySelectorAll(".doc:not([hidden])").length;
-        group.hidden = (kind !== "" && group.dataset.kind !== kind) || n_shown === 0;
+        const isOther = (kind !== "" && group.dataset.kind !== kind) || (chooser?.value && group.dataset.arm !== chooser.value);
+        group.hidden = isOther || n_shown === 0;
         if (!group.hidden) n += n_shown;
       }
       hits.textContent = wanted === "" ? "" : n === 0 ? "No document matches." : `${n} of ${documents.length} documents match.`;
     };
     field.addEventListener("input", show);
+    chooser?.addEventListener("change", show);
     for (const tab of tabs) {
       tab.addEventListener("click", () => {
         kind = tab.dataset.kind;
@@ -42,6 +45,7 @@
       }
     }
     tools.hidden = false;
+    show();
   };
 
   const copy = async (text, button) => {
@@ -61,6 +65,11 @@
 
   const reveal = () => {
     const wanted = location.hash && document.getElementById(location.hash.slice(1));
+    const chooser = wanted && wanted.closest(".group[hidden]") && wanted.closest(".browser").querySelector("select");
+    if (chooser) {
+      chooser.value = wanted.closest(".group").dataset.arm;
+      chooser.dispatchEvent(new Event("change"));
+    }
     for (let at = wanted; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
     if (wanted) wanted.scrollIntoView();
   };
