@@ -85,10 +85,9 @@ def _page(asked: argparse.Namespace, found: dict[str, list[Verdict]], left_out: 
 
 def _table(verdicts: list[Verdict]) -> list[str]:
     """A line a method, the least regret first; means over the seeds."""
-    lines = [
-        "| method | finds it | beats random | right sources | decoys | distance to the best shares | regret | random's |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
+    heads = ["method", "finds it", "beats random", "right sources", "decoys", "TV to the best shares", "regret"]
+    heads.append("random's regret")
+    lines = [f"| {' | '.join(heads)} |", "|---" + "|---:" * 7 + "|"]
     by_arm = {arm: [v for v in verdicts if v.arm == arm] for arm in list_methods()}
     rows = {arm: found for arm, found in by_arm.items() if found}
     for arm, found in sorted(rows.items(), key=lambda row: mean(v.regret_nats for v in row[1])):
