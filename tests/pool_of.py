@@ -22,6 +22,7 @@ from prill.corpus.columns import read_columns
 from prill.engine import Engine, Kind
 from prill.engine.local import LocalEngine
 from prill.features.feature import Feature
+from prill.methods.scored import scored
 from prill.pipeline import steps
 from prill.pipeline.features import Features
 from prill.pipeline.inputs import check_inputs
@@ -147,11 +148,13 @@ def run_method(
     seed: int = 0,
 ) -> dict[str, NDArray[Any]]:
     """The method's columns for all documents, in order; one text of each target is held out."""
-    arms = [{"name": "arm", "method": name, "settings": dict(settings)}]
-    recipe = recipe_of(folder, documents, targets, arms=arms, seed=seed)
-    with opened(recipe, folder) as features:
-        scores = steps.score(features, recipe.arms)
-        table = table_of(features, scores["arm"])
+    with opened(recipe_of(folder, documents, targets, seed=seed), folder) as features:
+        return scores_of(features, name, settings)
+
+
+def scores_of(features: Features, name: str, settings: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """The method's columns for all documents of a pool that is open, in order."""
+    table = table_of(features, scored(name, settings, tuple(features.targets), features.walk.base))
     return {column: table[column].to_numpy() for column in table.column_names}
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from made_text import texts
 from prill.corpus.batch import Batch
 from prill.corpus.columns import ColumnInfo, write_columns
 from prill.errors import DataError, InternalError, RecipeError
@@ -27,10 +27,6 @@ from prill.features.text_hash import hash_documents
 HQ = ["Explain why the theorem holds and give a proof", "How does photosynthesis work step by step"]
 CC = ["buy cheap pills online now free shipping", "click here login register comments posted"]
 SMALL = {"n_buckets": 1 << 12}
-
-
-def texts(documents: list[str]) -> pa.Array:
-    return pa.array(documents, pa.large_string())
 
 
 def card_model(**changed: Any) -> LinearModel:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from made_text import topics
 from pool_of import opened, recipe_of
 from prill.features._products_kernel import multiply, pack
 from prill.features.clusters import Centroids, Clusters, Tree, fit_tree
@@ -146,9 +147,7 @@ def clustered(
 
 
 def test_clusters_of_a_pool_are_the_same_bytes_whatever_the_shards(tmp_path: Path) -> None:
-    draws = np.random.default_rng(0)
-    words = [[f"w{topic}x{i}" for i in range(30)] for topic in range(4)]
-    documents = [" ".join(draws.choice(words[i % 4], 60)) for i in range(80)] + ["", " \n "]
+    documents = [*topics([0, 1, 2, 3] * 20), "", " \n "]
     cluster, distance, content, counts = clustered(tmp_path / "1", documents, shards=1)
     split, split_distance, split_content, _ = clustered(tmp_path / "3", documents, shards=3)
     assert content == split_content

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from linear_oracle import buckets, fnv, probabilities, words, write_bin
+from made_text import texts
 from prill.errors import DataError
 from prill.features.fasttext_model import read_fasttext
 from prill.features.linear_model import LinearModel
@@ -39,10 +39,6 @@ DOCUMENT = st.lists(
     ),
     max_size=40,
 ).map("".join)
-
-
-def texts(documents: list[str]) -> pa.Array:
-    return pa.array(documents, pa.large_string())
 
 
 def written(

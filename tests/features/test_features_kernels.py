@@ -4,19 +4,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
+from made_text import texts
 from prill.errors import InternalError
 from prill.features import ngrams as ngram_feature
 from prill.features._ngram_oracle import fast_bucket, ngrams, reference_bucket
 from prill.features.ngrams import count_ngrams, score_ngrams
 
 WORDS = [f"w{i * 7919 % 100003:05d}" for i in range(6000)]
-
-
-def texts(documents: list[str]) -> pa.Array:
-    return pa.array(documents, pa.large_string())
 
 
 def test_sha256_of_every_length_up_to_four_blocks() -> None:

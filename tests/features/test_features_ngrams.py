@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from made_text import texts
 from prill.errors import InternalError
 from prill.features._ngram_oracle import fast_bucket, ngrams, reference_bucket, tokens
 from prill.features.ngrams import Family, count_ngrams, score_ngrams
@@ -22,10 +23,6 @@ TRICKY = st.text(
     max_size=60,
 )
 ANY = st.one_of(st.text(max_size=80), TRICKY, st.text(st.characters(max_codepoint=127), max_size=200))
-
-
-def texts(documents: list[str]) -> pa.Array:
-    return pa.array(documents, pa.large_string())
 
 
 def expected_counts(documents: list[str], n: int, n_buckets: int, family: Family) -> NDArray[np.int64]:

@@ -4,21 +4,17 @@ import itertools
 import time
 import unicodedata
 
-import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from made_text import texts
 from prill.errors import InternalError
 from prill.features.patterns import Mode, Patterns, n_tokens, normal_form
 
 LETTERS = "aAbB kK\u212aİıßẞσΣé́中文🙂.,+*\u200d\n\t_1Ⱥⱥ"
 TEXT = st.text(alphabet=LETTERS, max_size=40) | st.text(alphabet="ab c\u212aé中.", min_size=60, max_size=90)
 PATTERNS = st.lists(st.text(alphabet=LETTERS, min_size=1, max_size=6), min_size=1, max_size=6)
-
-
-def texts(documents: list[str]) -> pa.Array:
-    return pa.array(documents, pa.large_string())
 
 
 def spans(patterns: Patterns, document: str) -> list[tuple[int, int]]:

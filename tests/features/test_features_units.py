@@ -2,20 +2,16 @@
 
 import itertools
 
-import pyarrow as pa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from made_text import texts
 from prill.features._units_oracle import normal_form, units
 from prill.features.units import Cut, Normal, hash_units
 
 TRICKY = st.text(alphabet="aA 09_.\n\n\t\r\x1c\x85\xa0ΣσİıKßẞé́\u200b\u2028\u3000中かАя🙂𐐀\ud7ff", max_size=50)
 PLAIN = st.text(alphabet="abC  .\n", max_size=300)
 DOCUMENTS = st.lists(st.one_of(TRICKY, PLAIN, st.text(max_size=80)), max_size=4)
-
-
-def texts(documents: list[str]) -> pa.Array:
-    return pa.array(documents, pa.large_string())
 
 
 @settings(max_examples=400)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from made_text import texts
 from pool_of import opened, recipe_of
 from prill.corpus.columns import read_infos
 from prill.errors import DataError
@@ -23,10 +23,6 @@ from prill.features.vectors import TargetVectors, Vectors
 from prill.features.windows import byte_windows, window_span, windows
 
 DOCUMENTS = ["the cat sat on the mat", "", "  \n", "gradients of a loss " * 400, "naïve café ünïcode " * 200]
-
-
-def texts(documents: list[str]) -> pa.Array:
-    return pa.array(documents, pa.large_string())
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_text import documents
 from pydantic import ValidationError
 
+from made_text import documents
 from pool_of import opened, recipe_of, table_of
 from prill.corpus.columns import read_infos
 from prill.errors import DataError

@@ -10,15 +10,17 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors.numpy import load_file
 
-from pool_of import opened, recipe_of, run_method
+from made_text import topics
+from pool_of import resolve, run_method
 from prill.errors import DataError
 from prill.features.keyed import keyed_gumbel
 from prill.methods.crisp import STRENGTHS, CRISPSettings, capped, leave_one_out, report, shrunk
-from prill.pipeline import steps
+from prill.methods.scored import scored
 
 P_G = np.array([0.5, 0.3, 0.15, 0.05])
 COUNTS = np.array([1.0, 2, 5, 2])
 P_S = COUNTS / 10
+EACH = [0, 1, 2, 3]
 
 
 def test_weights_and_report_of_the_card() -> None:
@@ -83,15 +85,9 @@ def test_a_cap_that_cannot_be_met_is_told() -> None:
         capped(P_S, P_G, repeats=0.5)
 
 
-def topics(n: int, *, seed: int = 0, only: int | None = None) -> list[str]:
-    draws = np.random.default_rng(seed)
-    words = [[f"w{topic}x{i}" for i in range(40)] for topic in range(4)]
-    return [" ".join(draws.choice(words[i % 4 if only is None else only], 60)) for i in range(n)]
-
-
 def test_documents_are_sampled_in_proportion_to_the_clusters_of_the_target(tmp_path: Path) -> None:
-    pool = [*topics(200), "", " \n"]
-    target = [*topics(15, seed=1, only=0), *topics(5, seed=2, only=1)]
+    pool = [*topics(EACH * 50), "", " \n"]
+    target = [*topics([0] * 15, seed=1), *topics([1] * 5, seed=2)]
     settings = {"clusters": [4], "general": 0.0, "shrinkage": 0.0, "dimensions": 64}
     scores = run_method("crisp", pool, {"t": target}, settings, tmp_path)["t"]
     assert np.isnan(scores[-2:]).all()
@@ -105,13 +101,11 @@ def test_documents_are_sampled_in_proportion_to_the_clusters_of_the_target(tmp_p
 
 
 def test_the_fitted_state_reports_what_the_sampling_does(tmp_path: Path) -> None:
-    target = topics(21, seed=1, only=2)
-    arms = [{"name": "a", "method": "crisp", "settings": {"clusters": [4, 4], "dimensions": 64}}]
-    recipe = recipe_of(tmp_path, topics(120), {"t": target, "u": topics(40, seed=4)}, arms=arms)
-    with opened(recipe, tmp_path) as features:
-        steps.score(features, recipe.arms)
-        (fitted,) = [d for f, d in features.done.items() if f.name.startswith("fit-crisp")]
-        state = load_file(fitted.parts[0])
+    target = topics([2] * 21, seed=1)
+    asked = scored("crisp", {"clusters": [4, 4], "dimensions": 64}, ("t", "u"), tmp_path)
+    targets = {"t": target, "u": topics(EACH * 10, seed=4)}
+    features = resolve([asked], topics(EACH * 30), targets, tmp_path)
+    state = load_file(features.done[asked.fitted].path)
     assert state["log_weight"].shape == (2, 16)
     numbers = {"chi2", "epochs_max", "ess", "kl", "level", "p_not_in_pool", "p_unseen", "shrinkage", "tv"}
     assert set(state) == numbers | {"log_weight"}
@@ -123,7 +117,9 @@ def test_the_fitted_state_reports_what_the_sampling_does(tmp_path: Path) -> None
 
 def test_a_target_without_two_documents_of_words_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"at least 2 documents with words in target 't', found [01]"):
-        run_method("crisp", topics(20), {"t": ["words here", "", "  ", " \n"]}, {"clusters": [2]}, tmp_path)
+        run_method(
+            "crisp", topics(EACH * 5), {"t": ["words here", "", "  ", " \n"]}, {"clusters": [2]}, tmp_path
+        )
 
 
 def test_settings_that_do_not_fit_are_refused() -> None:

@@ -8,9 +8,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from made_text import documents
 
 from linear_oracle import write_bin
+from made_text import documents
 from pool_of import run_method
 from prill.corpus.columns import ColumnInfo, write_columns
 from prill.errors import DataError, PrillError, RecipeError

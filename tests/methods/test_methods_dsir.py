@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from made_text import texts
 from pool_of import run_method
 from prill.errors import DataError
 from prill.features._ngram_oracle import fast_bucket, ngrams
@@ -27,10 +27,6 @@ RAW = [
     "click here to win a free phone",
 ]
 TARGET = ["The proof follows by induction.", "We prove a lemma on the theorem."]
-
-
-def texts(documents: Sequence[str]) -> pa.Array:
-    return pa.array(documents, pa.large_string())
 
 
 def scores(

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from made_text import documents
 
+from made_text import documents
 from pool_of import opened, recipe_of, table_of
 from prill.corpus.columns import read_infos
 from prill.methods.registry import STRATUM, get_method, list_methods

@@ -5,22 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from made_text import topics
 from pool_of import run_method
 from prill.errors import DataError
 
 SETTINGS = {"dimensions": 64}
 
 
-def topics(counts: list[int], *, seed: int = 0) -> list[str]:
-    draws = np.random.default_rng(seed)
-    words = [[f"w{topic}x{i}" for i in range(40)] for topic in range(len(counts))]
-    return [" ".join(draws.choice(words[topic], 60)) for topic, n in enumerate(counts) for _ in range(n)]
-
-
 def test_what_the_target_has_and_the_pool_lacks_is_preferred(tmp_path: Path) -> None:
     # half of the target is topic 0, of which the pool is full, half topic 1, of which it has little
-    pool = [*topics([70, 10, 20]), "", " "]
-    target = topics([10, 10], seed=1)
+    pool = [*topics([0] * 70 + [1] * 10 + [2] * 20), "", " "]
+    target = topics([0] * 10 + [1] * 10, seed=1)
     scores = run_method("got_d", pool, {"t": target}, SETTINGS, tmp_path)["t"]
     assert np.isnan(scores[-2:]).all()
     common, rare, other = (np.mean(scores[a:b]) for a, b in ((0, 70), (70, 80), (80, 100)))
@@ -29,7 +24,7 @@ def test_what_the_target_has_and_the_pool_lacks_is_preferred(tmp_path: Path) -> 
 
 
 def test_to_avoid_is_the_opposite_and_documents_out_of_the_sample_are_scored(tmp_path: Path) -> None:
-    pool, target = topics([40, 40]), topics([12], seed=1)
+    pool, target = topics([0] * 40 + [1] * 40), topics([0] * 12, seed=1)
     scores = run_method("got_d", pool, {"t": target}, SETTINGS, tmp_path)["t"]
     away = run_method("got_d", pool, {"t": target}, {**SETTINGS, "avoid": True}, tmp_path)["t"]
     np.testing.assert_array_equal(away, -scores)
@@ -41,4 +36,4 @@ def test_to_avoid_is_the_opposite_and_documents_out_of_the_sample_are_scored(tmp
 
 def test_a_target_without_words_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="at least one document with words in target 't', found none"):
-        run_method("got_d", topics([10]), {"t": ["", " ", "\n"]}, SETTINGS, tmp_path)
+        run_method("got_d", topics([0] * 10), {"t": ["", " ", "\n"]}, SETTINGS, tmp_path)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_text import documents
 
+from made_text import documents
 from pool_of import run_method
 from prill.errors import DataError
 from prill.features.teaching import gains_of

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_text import documents
 
+from made_text import documents
 from pool_of import run_method
 from prill.errors import DataError, RecipeError
 from prill.methods.registry import STRATUM

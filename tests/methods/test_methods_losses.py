@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from made_text import documents
 
+from made_text import documents
 from pool_of import resolve
 from prill.corpus.columns import read_columns, read_infos
 from prill.errors import DataError, RecipeError

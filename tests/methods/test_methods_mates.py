@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_text import documents
 
+from made_text import documents
 from pool_of import resolve, run_method
 from prill.errors import DataError
 from prill.features.stages import (

@@ -10,9 +10,9 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pytest
-from made_text import documents
 from pydantic import ValidationError
 
+from made_text import documents
 from pool_of import opened, recipe_of, table_of
 from prill.corpus.columns import read_columns, read_infos
 from prill.errors import DataError, PrillError

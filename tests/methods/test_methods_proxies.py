@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_text import documents
 
+from made_text import documents
 from pool_of import resolve
 from prill.errors import DataError, InternalError
 from prill.features.proxies import MODEL_FILES, PoolSample, Proxy

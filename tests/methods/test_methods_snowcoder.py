@@ -7,24 +7,19 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from pool_of import opened, recipe_of, run_method
+from made_text import topics
+from pool_of import resolve, run_method, table_of
 from prill.errors import DataError
 from prill.features.annotator import Heads, window_mean
 from prill.features.heads import Head
-from prill.pipeline import steps
+from prill.methods.scored import scored
 from prill.select.budget import Budget
 from prill.select.decide import decide
 from prill.select.policy import Policy
 
 SETTINGS = {"dimensions": 64, "negatives": 60, "window": 64}
-
-
-def topics(n: int, *, seed: int = 0, only: int | None = None, length: int = 60) -> list[str]:
-    draws = np.random.default_rng(seed)
-    words = [[f"w{topic}x{i}" for i in range(40)] for topic in range(4)]
-    return [" ".join(draws.choice(words[i % 4 if only is None else only], length)) for i in range(n)]
+EACH = [0, 1, 2, 3]
 
 
 def test_sections_are_averaged_as_on_the_card() -> None:
@@ -55,16 +50,14 @@ def test_every_document_is_judged_by_the_head_of_its_key() -> None:
 
 
 def test_documents_of_the_target_come_first_even_where_they_were_negatives(tmp_path: Path) -> None:
-    pool = [*topics(160, length=200), "", " "]
-    target = topics(24, seed=1, only=0)
+    pool = [*topics(EACH * 40, n_words=200), "", " "]
+    target = topics([0] * 24, seed=1)
     settings = SETTINGS | {"negatives": 160, "dimensions": 256}  # negatives are the whole pool
-    arms = [{"name": "a", "method": "snowcoder", "settings": settings}]
-    recipe = recipe_of(tmp_path, pool, {"t": target}, arms=arms)
-    with opened(recipe, tmp_path) as features:
-        step = steps.score(features, recipe.arms)["a"]
-        scores = np.concatenate([given_part(path) for path in features.done[step].parts])
-        (annotator,) = [f for f in features.done if f.kind == "annotator"]
-        counts = features.done[annotator].record.counts
+    asked = scored("snowcoder", settings, ("t",), tmp_path)
+    features = resolve([asked], pool, {"t": target}, tmp_path)
+    scores = table_of(features, asked)["t"].to_numpy()
+    (annotator,) = [f for f in features.done if f.kind == "annotator"]
+    counts = features.done[annotator].record.counts
     assert np.isnan(scores[-2:]).all()
     assert (np.argsort(-scores[:160])[:40] % 4 == 0).mean() >= 0.95
     assert counts["positives"] == 23
@@ -72,18 +65,11 @@ def test_documents_of_the_target_come_first_even_where_they_were_negatives(tmp_p
     assert 0.8 < counts["held_out_auc"] <= 1
 
 
-def given_part(path: Path) -> NDArray[np.float64]:
-    from prill.corpus.columns import read_columns, read_infos
-
-    assert read_infos(path)["t"].span == "256 bytes each at top, middle and bottom"
-    return read_columns(path)["t"].to_numpy()
-
-
 def test_only_the_windows_count(tmp_path: Path) -> None:
-    good, bad = topics(2, seed=5, only=0, length=40), topics(2, seed=6, only=1, length=4000)
+    good, bad = topics([0], seed=5, n_words=40), topics([1], seed=6, n_words=4000)
     licence = bad[0][:256]
-    pool = [*topics(80), licence + " " + good[0] * 40, good[0] * 40]
-    scores = run_method("snowcoder", pool, {"t": topics(24, seed=1, only=0)}, SETTINGS, tmp_path)["t"]
+    pool = [*topics(EACH * 20), licence + " " + good[0] * 40, good[0] * 40]
+    scores = run_method("snowcoder", pool, {"t": topics([0] * 24, seed=1)}, SETTINGS, tmp_path)["t"]
     assert scores[80] > np.median(scores[:80])  # a foreign header does not decide
     assert scores[81] > scores[80]
 
@@ -118,4 +104,4 @@ def test_languages_keep_their_shares_of_the_budget() -> None:
 
 def test_a_target_too_small_says_how_much_would_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"at least 5 documents with words in target 't', found 2"):
-        run_method("snowcoder", topics(20), {"t": topics(3, seed=1)}, SETTINGS, tmp_path)
+        run_method("snowcoder", topics(EACH * 5), {"t": topics([0, 1, 2], seed=1)}, SETTINGS, tmp_path)

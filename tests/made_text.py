@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 
 WORDS = {
     "a": "river stone cloud meadow light winter garden silver hollow autumn bridge morning",
@@ -29,3 +31,14 @@ def _document(rng: np.random.Generator, kind: str, n_words: int) -> str:
         found.append(words[at])
         at = (3 * at + int(rng.integers(3))) % 12
     return " ".join(found) + "."
+
+
+def topics(topic: Sequence[int], *, seed: int = 0, n_words: int = 60) -> list[str]:
+    """A document for each topic, of words drawn from the topic's own 40."""
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice([f"w{t}x{i}" for i in range(40)], n_words)) for t in topic]
+
+
+def texts(documents: Sequence[str]) -> pa.Array:
+    """Documents as the pool gives them."""
+    return pa.array(documents, pa.large_string())
