@@ -85,7 +85,7 @@ def _page(asked: argparse.Namespace, found: dict[str, list[Verdict]], left_out: 
 
 def _table(verdicts: list[Verdict]) -> list[str]:
     """A line a method, the least regret first; means over the seeds."""
-    heads = ["method", "finds it", "beats random", "right sources", "decoys", "TV to the best shares", "regret"]
+    heads = ["method", "finds it", "beats random", "right sources", "decoys", "TV to the best", "regret"]
     heads.append("random's regret")
     lines = [f"| {' | '.join(heads)} |", "|---" + "|---:" * 7 + "|"]
     by_arm = {arm: [v for v in verdicts if v.arm == arm] for arm in list_methods()}
