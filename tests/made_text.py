@@ -13,6 +13,9 @@ WORDS = {
     "b": "kernel socket buffer thread packet return import vector matrix cursor object string",
 }
 
+KINDS = np.repeat(["a", "b", "noise", "other"], [60, 60, 20, 2])
+"""Of the pool that tests of methods share (the fixture `kinds`)."""
+
 
 def documents(
     n: int, *, seed: int = 0, kind: Literal["a", "b", "noise"] = "a", n_words: tuple[int, int] = (20, 60)

@@ -152,9 +152,12 @@ def run_method(
         return scores_of(features, name, settings)
 
 
-def scores_of(features: Features, name: str, settings: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """The method's columns for all documents of a pool that is open, in order."""
-    table = table_of(features, scored(name, settings, tuple(features.targets), features.walk.base))
+def scores_of(
+    features: Features, name: str, settings: Mapping[str, Any], targets: Sequence[str] | None = None
+) -> dict[str, NDArray[Any]]:
+    """The method's columns for all documents of a pool that is open, in order; by default for all targets."""
+    asked = scored(name, settings, targets or tuple(features.targets), features.walk.base)
+    table = table_of(features, asked)
     return {column: table[column].to_numpy() for column in table.column_names}
 
 

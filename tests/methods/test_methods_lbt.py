@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from made_text import documents
-from pool_of import run_method
+from made_text import KINDS
+from pool_of import scores_of
 from prill.errors import DataError
 from prill.features.teaching import gains_of
 from prill.methods.lbt import answer_scores, choose_answer
+from prill.pipeline.features import Features
 
 pytest.importorskip("torch")
 
@@ -71,9 +70,7 @@ def test_random_groups_gain_nothing_in_the_mean_and_scatter_by_the_noise() -> No
     assert every.std() == pytest.approx(np.mean(noises) * (9 / 8) ** 0.5, rel=0.1)
 
 
-def test_a_tiny_run_prefers_the_clusters_of_the_targets_kind(tmp_path: Path) -> None:
-    pool = [*documents(60, seed=1), *documents(60, seed=2, kind="b"), ""]
-    targets = {"a": documents(12, seed=4), "b": documents(12, seed=3, kind="b")}
+def test_a_tiny_run_prefers_the_clusters_of_the_targets_kind(kinds: Features) -> None:
     small = {
         "stages": (6_000,),
         "warm_steps": 4,
@@ -83,10 +80,9 @@ def test_a_tiny_run_prefers_the_clusters_of_the_targets_kind(tmp_path: Path) -> 
         "n_random": 3,
         "n_exam_tokens": 512,
     }
-    found = run_method("lbt", pool, targets, small, tmp_path)
-    is_b = np.repeat([False, True], 60)
-    for name, wanted in (("a", ~is_b), ("b", is_b)):
+    found = scores_of(kinds, "lbt", small)
+    for name, other in (("a", "b"), ("b", "a")):
         scores = found[name]
         assert np.isnan(scores[-1])
         assert len(np.unique(scores[:-1])) <= 4  # a gain a cluster
-        assert scores[:-1][wanted].mean() > scores[:-1][~wanted].mean()
+        assert scores[name == KINDS].mean() > scores[other == KINDS].mean()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from made_text import documents
-from pool_of import resolve, run_method
+from pool_of import resolve, scores_of
 from prill.errors import DataError
 from prill.features.stages import (
     fit_ridge,
@@ -21,6 +21,7 @@ from prill.features.stages import (
     z_scores,
 )
 from prill.methods.mates import staged_scores
+from prill.pipeline.features import Features
 
 pytest.importorskip("torch")
 
@@ -157,10 +158,8 @@ def test_nothing_is_taken_twice_and_earlier_stages_rank_first(seed: int, n_stage
             assert scores[taken == stage].min() > scores[taken > stage].max()
 
 
-def test_a_tiny_run_takes_stages(tmp_path: Path) -> None:
-    pool = [*documents(40, seed=1), *documents(40, seed=2, kind="b"), ""]
-    targets = {"b": documents(12, seed=3, kind="b"), "a": documents(12, seed=4)}
-    found = run_method("mates", pool, targets, SMALL, tmp_path)
+def test_a_tiny_run_takes_stages(kinds: Features) -> None:
+    found = scores_of(kinds, "mates", SMALL)
     assert set(found) == {"a", "b"}
     assert np.isnan(found["a"][-1])
     for scores in found.values():
@@ -169,7 +168,7 @@ def test_a_tiny_run_takes_stages(tmp_path: Path) -> None:
     assert not np.array_equal(found["a"], found["b"])
 
 
-def test_probes_at_rate_zero_are_all_alike_and_do_not_divide_by_zero(tmp_path: Path) -> None:
+def test_probes_at_rate_zero_are_all_alike_and_do_not_divide_by_zero(kinds: Features) -> None:
     from safetensors.numpy import load_file
 
     from prill.features.checkpoints import Warmed
@@ -177,7 +176,6 @@ def test_probes_at_rate_zero_are_all_alike_and_do_not_divide_by_zero(tmp_path: P
     from prill.features.proxies import Proxy
     from prill.features.vectors import Vectors
 
-    pool = documents(40, seed=1) + documents(40, seed=2, kind="b")
     start = Warmed.of(Proxy.of_pool(n_tokens=6_000), n_steps=4, n_rows=1)
     still = Probes(checkpoint=start, targets=("b",), n_probes=24, n_exam_tokens=256, rate_share=0.0)
     moved = Probes(checkpoint=start, targets=("b",), n_probes=24, n_exam_tokens=256)
@@ -185,24 +183,22 @@ def test_probes_at_rate_zero_are_all_alike_and_do_not_divide_by_zero(tmp_path: P
     apart = Probes(checkpoint=start, targets=("b",), n_probes=24, n_exam_tokens=256, n_together=5)
     scaled = InfluenceModel(probes=moved, vectors=vectors, target="b", form="none")
     model = InfluenceModel(probes=still, vectors=vectors, target="b", form="none")
-    features = resolve(
-        [still, moved, apart, scaled, model], pool, {"b": documents(12, seed=3, kind="b")}, tmp_path
-    )
-    alike = load_file(features.done[still].path)["losses"][0]
+    kinds.resolve([still, moved, apart, scaled, model])
+    alike = load_file(kinds.done[still].path)["losses"][0]
     assert len(set(alike.tolist())) == 1
-    assert len(set(load_file(features.done[moved].path)["losses"][0].tolist())) > 12
-    one, other = (load_file(features.done[f].path) for f in (moved, apart))
+    assert len(set(load_file(kinds.done[moved].path)["losses"][0].tolist())) > 12
+    one, other = (load_file(kinds.done[f].path) for f in (moved, apart))
     np.testing.assert_array_equal(one["place"], other["place"])
     np.testing.assert_allclose(one["losses"], other["losses"], rtol=2e-3)  # stacks round in bf16
-    stored = load_file(features.done[scaled].path)
-    given = features.given(scaled)
+    stored = load_file(kinds.done[scaled].path)
+    given = kinds.given(scaled)
     seen = np.concatenate([vectors.read(given, shard) for shard in (0, 1)]).astype(np.float64)
-    predicted = seen @ stored["weight"] + stored["numbers"][0]
+    predicted = seen[:-1] @ stored["weight"] + stored["numbers"][0]
     assert (predicted.mean(), predicted.std()) == pytest.approx((0, 1), abs=1e-9)
-    counts = features.done[model].record.counts
+    counts = kinds.done[model].record.counts
     assert counts["is_constant"]
     assert counts["n_taken"] > 0
-    assert np.isfinite(load_file(features.done[model].path)["weight"]).all()
+    assert np.isfinite(load_file(kinds.done[model].path)["weight"]).all()
 
 
 def test_too_little_to_probe_or_to_judge_by_is_told(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from made_text import documents
-from pool_of import resolve, run_method
+from made_text import KINDS
+from pool_of import scores_of
 from prill.features.bandit import EXHAUSTED, Arms, choose, pull, run_bandit, ucb
 from prill.methods.quad import block_scores
+from prill.pipeline.features import Features
 
 pytest.importorskip("torch")
 
@@ -158,32 +159,25 @@ def test_scores_put_accepted_documents_first_and_good_clusters_before_others() -
     np.testing.assert_allclose(shuffled[[0, 2]], [1.9, 1.8])
 
 
-def test_a_tiny_run_accepts_blocks_of_the_targets_own_kind(tmp_path: Path) -> None:
-    pool = [*documents(60, seed=1), *documents(60, seed=2, kind="b"), ""]
-    targets = {"a": documents(12, seed=4), "b": documents(12, seed=3, kind="b")}
-    found = run_method("quad", pool, targets, SMALL, tmp_path)
-    is_b = np.repeat([False, True], 60)
-    assert np.isnan(found["a"][-1])
-    for name, wanted in (("a", ~is_b), ("b", is_b)):
-        scores = found[name][:-1]
+def test_a_tiny_run_accepts_blocks_of_the_targets_own_kind(kinds: Features) -> None:
+    found = scores_of(kinds, "quad", SMALL)
+    for name, scores in found.items():
+        assert np.isnan(scores[-1])
         assert (scores > 1).any()
-        top = np.argsort(-scores)[:20]
-        assert wanted[top].mean() > 0.9
+        assert (KINDS[np.argsort(-scores[:-1])[:20]] == name).mean() > 0.9
 
 
-def test_what_was_done_is_told_and_projections_agree_roughly(tmp_path: Path) -> None:
+def test_what_was_done_is_told_and_projections_agree_roughly(kinds: Features) -> None:
     from safetensors.numpy import load_file
 
     from prill.methods.quad import Quad, QuadSettings
 
-    pool = [*documents(60, seed=1), *documents(60, seed=2, kind="b")]
-    targets = {"b": documents(12, seed=3, kind="b")}
     asked = [
-        Quad(QuadSettings.model_validate(SMALL | more)).needs(["b"], tmp_path)["bandit"]
+        Quad(QuadSettings.model_validate(SMALL | more)).needs(["b"], Path())["bandit"]
         for more in ({}, {"projection": 32}, {"curvature": "none", "tau": 1e9})
     ]
-    features = resolve(asked, pool, targets, tmp_path)
-    exact, projected, none = (features.done[feature] for feature in asked)
+    kinds.resolve(asked)
+    exact, projected, none = (kinds.done[feature] for feature in asked)
     counts = exact.record.counts
     assert 12 <= counts["n_gradients"] <= 12 + 4 * 2 * 4
     assert counts["flops"] > 0
