@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -36,7 +37,7 @@ PLAN_ROWS = 96
 EVALS = {"a": EvalSet(docs=[np.arange(1, 30), np.array([5, 6])], n_bytes=np.array([30, 2]), eos=0)}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Any:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -140,24 +141,32 @@ def test_a_copy_goes_its_own_way_and_a_state_comes_back_whole() -> None:
     assert np.array_equal(watch.visits, back.visits)
 
 
-@pytest.mark.parametrize("planner", [SeTa(prune=0.1, n_groups=4), InfoBatch()])
-@pytest.mark.parametrize("stop_after", [3, 14, 22, 31])
-def test_killed_and_resumed_gives_the_same_bytes(tmp_path: Path, planner: Planner, stop_after: int) -> None:
-    def runs() -> list[Run]:
-        plain = StreamFeed(stream=stream(5), row_tokens=T, seed=5)
-        fed = {"within/1": feed(planner), "plain": plain, "within/2": feed(planner, 2)}
-        return [Run(label=label, seed=3, feed=given) for label, given in fed.items()]
+def runs_of(planner: Planner) -> list[Run]:
+    plain = StreamFeed(stream=stream(5), row_tokens=T, seed=5)
+    fed = {"within/1": feed(planner), "plain": plain, "within/2": feed(planner, 2)}
+    return [Run(label=label, seed=3, feed=given) for label, given in fed.items()]
 
-    whole = trained(runs())
+
+@pytest.fixture(scope="module", params=[SeTa(prune=0.1, n_groups=4), InfoBatch()], ids=["seta", "infobatch"])
+def unbroken(request: pytest.FixtureRequest) -> tuple[Planner, list[RunResult]]:
+    """A planner, and what its trainings give when nothing stops them."""
+    return request.param, trained(runs_of(request.param))
+
+
+@pytest.mark.parametrize("stop_after", [3, 14, 22, 31])
+def test_killed_and_resumed_gives_the_same_bytes(
+    tmp_path: Path, unbroken: tuple[Planner, list[RunResult]], stop_after: int
+) -> None:
+    planner, whole = unbroken
 
     def kill(info: StepInfo) -> None:
         if info.done == stop_after:
             raise KilledError
 
     with pytest.raises(KilledError):
-        trained(runs(), checkpoint_dir=tmp_path, on_step=kill, checkpoint_s=0.0)
+        trained(runs_of(planner), checkpoint_dir=tmp_path, on_step=kill, checkpoint_s=0.0)
     seen: list[StepInfo] = []
-    resumed = trained(runs(), checkpoint_dir=tmp_path, on_step=seen.append)
+    resumed = trained(runs_of(planner), checkpoint_dir=tmp_path, on_step=seen.append)
     assert seen[0].resumed_from == stop_after - 1
     for a, b in zip(whole, resumed, strict=True):
         assert a.curve == b.curve
@@ -166,9 +175,8 @@ def test_killed_and_resumed_gives_the_same_bytes(tmp_path: Path, planner: Planne
 
 
 KILLED = """
-import os, signal, sys
+import os, signal
 from pathlib import Path
-sys.path.insert(0, {folder!r})
 import torch
 torch.set_num_threads(1)
 from test_lm_feed_watched import SeTa, Run, feed, trained
@@ -181,8 +189,9 @@ trained([Run(label="x", seed=0, feed=feed(SeTa(prune=0.1)))], checkpoint_dir=Pat
 
 
 def test_kill_9_and_resumption_give_the_same_bytes(tmp_path: Path) -> None:
-    program = KILLED.format(folder=str(Path(__file__).parent), checkpoint=str(tmp_path))
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", KILLED.format(checkpoint=str(tmp_path))]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == -signal.SIGKILL, done.stderr
     seen: list[StepInfo] = []
     runs = [Run(label="x", seed=0, feed=feed(SeTa(prune=0.1)))]
