@@ -22,34 +22,33 @@ from prill.methods.registry import Meaning, Method, Scores, State, method
 
 if TYPE_CHECKING:
     from prill.features.feature import Given
-    from prill.features.statistics import Counts
 
 __all__ = ["RULES", "Heuristics", "HeuristicsSettings", "passed_rules"]
 
 STOP_WORDS: Final = ("the", "be", "to", "of", "and", "that", "have", "with")
 
 RULES: Final[dict[str, tuple[float, float]]] = {
-    "words": (50, 100_000),
-    "mean_word_length": (3, 10),
-    "hashes_a_word": (0, 0.1),
-    "ellipses_a_word": (0, 0.1),
-    "bullet_lines": (0, 0.9),
-    "ellipsis_lines": (0, 0.3),
-    "alphabetic_words": (0.8, 1),
-    "stop_words": (2, np.inf),
-    "repeated_paragraphs": (0, 0.30),
-    "repeated_paragraph_characters": (0, 0.20),
-    "repeated_lines": (0, 0.30),
-    "repeated_line_characters": (0, 0.20),
-    "top_2_gram": (0, 0.20),
-    "top_3_gram": (0, 0.18),
-    "top_4_gram": (0, 0.16),
-    "repeated_5_gram": (0, 0.15),
-    "repeated_6_gram": (0, 0.14),
-    "repeated_7_gram": (0, 0.13),
-    "repeated_8_gram": (0, 0.12),
-    "repeated_9_gram": (0, 0.11),
-    "repeated_10_gram": (0, 0.10),
+    "gopher_n_words": (50, 100_000),
+    "gopher_mean_word_length": (3, 10),
+    "gopher_hash_ratio": (0, 0.1),
+    "gopher_ellipsis_ratio": (0, 0.1),
+    "gopher_bullet_line_share": (0, 0.9),
+    "gopher_ellipsis_line_share": (0, 0.3),
+    "gopher_alphabetic_word_share": (0.8, 1),
+    "gopher_n_stop_words": (2, np.inf),
+    "repeated_paragraph_share": (0, 0.30),
+    "repeated_paragraph_character_share": (0, 0.20),
+    "repeated_line_share": (0, 0.30),
+    "repeated_line_character_share": (0, 0.20),
+    "top_2_gram_share": (0, 0.20),
+    "top_3_gram_share": (0, 0.18),
+    "top_4_gram_share": (0, 0.16),
+    "repeated_5_gram_share": (0, 0.15),
+    "repeated_6_gram_share": (0, 0.14),
+    "repeated_7_gram_share": (0, 0.13),
+    "repeated_8_gram_share": (0, 0.12),
+    "repeated_9_gram_share": (0, 0.11),
+    "repeated_10_gram_share": (0, 0.10),
 }
 """Lowest and highest value that passes, both included."""
 
@@ -84,7 +83,7 @@ Empty documents get NaN; documents beyond 16 MiB are judged by their first 16 Mi
 class Heuristics(Method):
     """Share of rules passed, the same for every target."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     default_policy: ClassVar[dict[str, Any]] = {"kind": "top_k", "on_non_finite": "exclude"}
     operations_per_byte: ClassVar[float] = 30.0
     Settings: ClassVar[type[BaseModel]] = HeuristicsSettings
@@ -104,40 +103,13 @@ class Heuristics(Method):
 
 def passed_rules(text: pa.Array, stop_words: Sequence[str] = STOP_WORDS) -> NDArray[np.bool_]:
     """Which documents pass which of `RULES`, in order, shape (rules, D)."""
+    from prill.features.gopher import quality_measures, repetition_measures
     from prill.features.statistics import ClassedText, count_lines, count_words, split
 
     classed = ClassedText.of(text)
     counts = count_words(classed, split(classed, "words"), stop_words)
-    measured = _measured(classed.n_characters, counts, count_lines(classed))
+    lines = count_lines(classed)
+    measured = quality_measures(counts, lines) | repetition_measures(classed.n_characters, counts, lines)
     return np.stack(
         [(low <= measured[name]) & (measured[name] <= high) for name, (low, high) in RULES.items()]
     )
-
-
-def _measured(n_characters: NDArray[np.int64], words: Counts, lines: Counts) -> dict[str, NDArray[Any]]:
-    n_words = words["n_real_words"]
-    measured = {
-        "words": n_words,
-        "mean_word_length": _ratio(words["real_word_characters"], n_words),
-        "hashes_a_word": _ratio(lines["n_hashes"], n_words),
-        "ellipses_a_word": _ratio(lines["n_ellipses"], n_words),
-        "bullet_lines": _ratio(lines["n_bullet_lines"], lines["n_lines"]),
-        "ellipsis_lines": _ratio(lines["n_ellipsis_lines"], lines["n_lines"]),
-        "alphabetic_words": _ratio(words["n_alphabetic_words"], n_words),
-        "stop_words": words["n_stop_words_distinct"],
-        "repeated_paragraphs": _ratio(lines["n_repeated_paragraphs"], lines["n_paragraphs"]),
-        "repeated_paragraph_characters": _ratio(lines["repeated_paragraph_characters"], n_characters),
-        "repeated_lines": _ratio(lines["n_repeated_runs"], lines["n_runs"]),
-        "repeated_line_characters": _ratio(lines["repeated_run_characters"], n_characters),
-    }
-    for n in (2, 3, 4):
-        times, length = words[f"top_{n}_gram_count"], words[f"top_{n}_gram_characters"]
-        measured[f"top_{n}_gram"] = _ratio(times * (length + n - 1), n_characters)
-    for n in range(5, 11):
-        measured[f"repeated_{n}_gram"] = _ratio(words[f"repeated_{n}_gram_characters"], n_characters)
-    return measured
-
-
-def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    """part / whole; 0 for 0 / 0."""
-    return np.asarray(part / np.maximum(whole, 1), np.float64)

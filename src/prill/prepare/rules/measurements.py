@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from prill.features import statistics as stats
+from prill.features.gopher import quality_measures, ratio, repetition_measures
 from prill.features.statistics import C4Lines, ClassedText, Counts
 from prill.prepare.rules.families import C4Spec
 from prill.prepare.rules.spec import RulesSpec
@@ -36,9 +37,9 @@ def measure(text: pa.Array, spec: RulesSpec) -> Columns:
     lines = stats.count_lines(classed, short_characters=spec.fineweb.short_line_characters)
     columns["n_lines"] = lines["n_lines"]
     if "gopher_quality" in spec.families:
-        columns |= _gopher_quality(counts, lines, counts_symbols=spec.words == "spacy")
+        columns |= quality_measures(counts, lines, counts_symbols=spec.words == "spacy")
     if "gopher_repetition" in spec.families:
-        columns |= _gopher_repetition(classed, counts, lines)
+        columns |= repetition_measures(classed.n_characters, counts, lines)
     c4 = _c4(classed, spec)
     if c4 is not None and "c4" in spec.families:
         columns |= _c4_columns(c4, spec)
@@ -55,57 +56,25 @@ def measure(text: pa.Array, spec: RulesSpec) -> Columns:
     return columns
 
 
-def _gopher_quality(counts: Counts, lines: Counts, *, counts_symbols: bool) -> Columns:
-    """Symbols are no words, but datatrove divides by them too: to spaCy a comma is a word."""
-    n_words = counts["n_words"] if counts_symbols else counts["n_real_words"]
-    n_lines = lines["n_lines"]
-    return {
-        "gopher_n_words": counts["n_real_words"],
-        "gopher_mean_word_length": _ratio(counts["real_word_characters"], counts["n_real_words"]),
-        "gopher_hash_ratio": _ratio(lines["n_hashes"], n_words),
-        "gopher_ellipsis_ratio": _ratio(lines["n_ellipses"], n_words),
-        "gopher_bullet_line_share": _ratio(lines["n_bullet_lines"], n_lines),
-        "gopher_ellipsis_line_share": _ratio(lines["n_ellipsis_lines"], n_lines),
-        "gopher_alphabetic_word_share": _ratio(counts["n_alphabetic_words"], n_words),
-        "gopher_n_stop_words": counts["n_stop_words_distinct"],
-    }
-
-
-def _gopher_repetition(text: ClassedText, counts: Counts, lines: Counts) -> Columns:
-    n_characters = text.n_characters
-    columns: Columns = {
-        "repeated_paragraph_share": _ratio(lines["n_repeated_paragraphs"], lines["n_paragraphs"]),
-        "repeated_paragraph_character_share": _ratio(lines["repeated_paragraph_characters"], n_characters),
-        "repeated_line_share": _ratio(lines["n_repeated_runs"], lines["n_runs"]),
-        "repeated_line_character_share": _ratio(lines["repeated_run_characters"], n_characters),
-    }
-    for n in (2, 3, 4):
-        times, length = counts[f"top_{n}_gram_count"], counts[f"top_{n}_gram_characters"]
-        columns[f"top_{n}_gram_share"] = _ratio(times * (length + n - 1), n_characters)
-    for n in range(5, 11):
-        columns[f"repeated_{n}_gram_share"] = _ratio(counts[f"repeated_{n}_gram_characters"], n_characters)
-    return columns
-
-
 def _dolma(counts: Counts, lines: Counts) -> Columns:
     n_words, n_lines, n_characters = counts["n_words"], lines["n_runs"], counts["word_characters"]
     columns: Columns = {
         "dolma_n_words": n_words,
         "dolma_median_word_length": counts["median_word_length_doubled"] / 2,
-        "dolma_symbol_word_share": _ratio(counts["n_symbol_words"], n_words),
-        "dolma_alphabetic_word_share": _ratio(counts["n_alphabetic_words"], n_words),
+        "dolma_symbol_word_share": ratio(counts["n_symbol_words"], n_words),
+        "dolma_alphabetic_word_share": ratio(counts["n_alphabetic_words"], n_words),
         "dolma_n_required_words": counts["n_stop_words"],
-        "dolma_bullet_line_share": _ratio(lines["n_dash_runs"], n_lines),
-        "dolma_ellipsis_line_share": _ratio(lines["n_dotted_runs"], n_lines),
-        "dolma_repeated_line_share": _ratio(lines["n_shared_runs"], n_lines),
-        "dolma_repeated_line_character_ratio": _ratio(lines["shared_run_characters"], n_characters),
+        "dolma_bullet_line_share": ratio(lines["n_dash_runs"], n_lines),
+        "dolma_ellipsis_line_share": ratio(lines["n_dotted_runs"], n_lines),
+        "dolma_repeated_line_share": ratio(lines["n_shared_runs"], n_lines),
+        "dolma_repeated_line_character_ratio": ratio(lines["shared_run_characters"], n_characters),
     }
     for n in (2, 3, 4):
         times, length = counts[f"top_{n}_gram_count"], counts[f"top_{n}_gram_characters"]
-        columns[f"dolma_top_{n}_gram_share"] = _ratio(times * length, n_characters)
+        columns[f"dolma_top_{n}_gram_share"] = ratio(times * length, n_characters)
     for n in range(5, 11):
         shared, every = counts[f"shared_{n}_gram_characters"], counts[f"all_{n}_gram_characters"]
-        columns[f"dolma_repeated_{n}_gram_share"] = _ratio(shared, every)
+        columns[f"dolma_repeated_{n}_gram_share"] = ratio(shared, every)
     return columns
 
 
@@ -154,15 +123,10 @@ def _fineweb(
         lines = stats.count_lines(text, short_characters=spec.fineweb.short_line_characters)
     n_lines = lines["n_content_lines"]
     return {
-        "fineweb_terminal_line_share": _ratio(lines["n_terminal_lines"], n_lines),
-        "fineweb_short_line_share": _ratio(lines["n_short_lines"], n_lines),
-        "fineweb_repeated_line_character_share": _ratio(
+        "fineweb_terminal_line_share": ratio(lines["n_terminal_lines"], n_lines),
+        "fineweb_short_line_share": ratio(lines["n_short_lines"], n_lines),
+        "fineweb_repeated_line_character_share": ratio(
             lines["repeated_line_characters"], text.n_characters - lines["n_newlines"]
         ),
-        "fineweb_newline_ratio": _ratio(lines["n_newlines"], n_words),
+        "fineweb_newline_ratio": ratio(lines["n_newlines"], n_words),
     }
-
-
-def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    """part / whole, and 0 where there is nothing to divide by."""
-    return np.divide(part, whole, out=np.zeros(len(part), dtype=np.float64), where=whole > 0)
