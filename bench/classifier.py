@@ -90,7 +90,7 @@ def prill_train(args: argparse.Namespace) -> dict[str, Any]:
     labels = np.array([names.index(_label(row, args.case)) for row in rows])
     train_linear(text.slice(0, 99), labels[:99], n_labels=len(names), epochs=1, n_buckets=99)  # loads kernels
     begin = time.process_time()
-    model = train_linear(text, labels, n_labels=len(names), label_names=names, epochs=epochs, lr=rate)
+    model, _ = train_linear(text, labels, n_labels=len(names), label_names=names, epochs=epochs, lr=rate)
     cpu_s = time.process_time() - begin
     p = model.predict(pa.array([row["text"] for row in held_out], pa.large_string()))
     right = sum(

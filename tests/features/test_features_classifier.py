@@ -16,7 +16,7 @@ from prill.corpus.columns import ColumnInfo, write_columns
 from prill.errors import DataError, InternalError, RecipeError
 from prill.features._linear_kernel import count_prints, move_prints
 from prill.features._linear_training_kernel import start_rows, train
-from prill.features.classifier import ClassifierScores, train_linear, train_linear_counted
+from prill.features.classifier import ClassifierScores, train_linear
 from prill.features.feature import Given
 from prill.features.linear_model import LinearModel, one_line, word_fingerprints
 from prill.features.pool import PoolView
@@ -31,7 +31,7 @@ SMALL = {"n_buckets": 1 << 12}
 
 def card_model(**changed: Any) -> LinearModel:
     settings = {"n_labels": 2, "label_names": ["cc", "hq"], "epochs": 25, "lr": 1.0, **SMALL, **changed}
-    return train_linear(texts(HQ + CC), np.array([1, 1, 0, 0]), **settings)
+    return train_linear(texts(HQ + CC), np.array([1, 1, 0, 0]), **settings)[0]
 
 
 def kinds(n: int, seed: int, n_kinds: int = 2) -> tuple[list[str], NDArray[np.int64]]:
@@ -87,11 +87,11 @@ def test_the_same_model_whatever_the_order_of_documents(tmp_path: Path) -> None:
     documents, labels = kinds(60, 0)
     paths = []
     for name, order in (("a", np.arange(60)), ("b", np.random.default_rng(1).permutation(60))):
-        model = train_linear(texts([documents[i] for i in order]), labels[order], n_labels=2, **SMALL)
+        model, _ = train_linear(texts([documents[i] for i in order]), labels[order], n_labels=2, **SMALL)
         paths.append(tmp_path / name)
         model.save(paths[-1])
     assert paths[0].read_bytes() == paths[1].read_bytes()
-    other = train_linear(texts(documents), labels, n_labels=2, seed=1, **SMALL)
+    other, _ = train_linear(texts(documents), labels, n_labels=2, seed=1, **SMALL)
     assert not np.array_equal(other.bucket_values, LinearModel.load(paths[0]).bucket_values)
 
 
@@ -99,7 +99,7 @@ def test_the_same_model_whatever_the_order_of_documents(tmp_path: Path) -> None:
 def test_held_out_documents_are_told_apart(n_kinds: int) -> None:
     documents, labels = kinds(400, 0, n_kinds)
     held_out, expected = kinds(200, 1, n_kinds)
-    model, counts = train_linear_counted(
+    model, counts = train_linear(
         texts(documents), labels, n_labels=n_kinds, epochs=20, lr=1.0, n_buckets=1 << 16
     )
     p = model.predict(texts(held_out))
@@ -123,7 +123,7 @@ def test_features_that_training_never_saw_weigh_nothing() -> None:
 @pytest.mark.parametrize("n_labels", [2, 3])
 def test_the_weight_of_the_end_can_be_taken_away(n_labels: int) -> None:
     labels = np.array([1, 1, 0, 2 if n_labels == 3 else 0])
-    model = train_linear(texts(HQ + CC), labels, n_labels=n_labels, epochs=25, lr=1.0, **SMALL)
+    model, _ = train_linear(texts(HQ + CC), labels, n_labels=n_labels, epochs=25, lr=1.0, **SMALL)
     without = model.without_end()
     np.testing.assert_allclose(without.predict(texts([""])), 1 / n_labels)
     assert not np.allclose(model.predict(texts([""])), 1 / n_labels, atol=1e-3)
@@ -142,7 +142,7 @@ def test_rare_words_are_left_out() -> None:
             with pytest.raises(DataError, match="expected words that occur at least 5 times, found none"):
                 train_linear(texts(documents), labels, n_labels=2, min_count=min_count, word_ngrams=1)
             continue
-        _, counts = train_linear_counted(texts(documents), labels, n_labels=2, min_count=min_count, **SMALL)
+        _, counts = train_linear(texts(documents), labels, n_labels=2, min_count=min_count, **SMALL)
         assert counts.n_vocabulary == n
 
 
@@ -151,7 +151,7 @@ def test_repeats_are_further_steps() -> None:
     labels = np.arange(60) % 2  # words tell nothing
     found = []
     for repeats in (None, np.where(labels == 1, 5, 1)):
-        model, counts = train_linear_counted(
+        model, counts = train_linear(
             texts(documents), labels, n_labels=2, repeats=repeats, epochs=5, lr=0.5, **SMALL
         )
         found.append((counts.n_documents, float(model.predict(texts(documents))[:, 1].mean())))
@@ -177,7 +177,7 @@ def test_a_training_that_diverges_is_refused() -> None:
 
 
 def test_documents_without_words_train_the_end_alone() -> None:
-    model = train_linear(
+    model, _ = train_linear(
         texts(["", " \n", "a b", "a"]), np.array([0, 0, 1, 1]), n_labels=2, epochs=200, lr=1.0, **SMALL
     )
     assert model.predict(texts([""]))[0, 0] > 0.5

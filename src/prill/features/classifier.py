@@ -33,7 +33,7 @@ from prill.features.text_hash import hash_documents
 if TYPE_CHECKING:
     from prill.corpus.batch import Batch
 
-__all__ = ["ClassifierScores", "LinearModel", "TrainingCounts", "train_linear", "train_linear_counted"]
+__all__ = ["ClassifierScores", "LinearModel", "TrainingCounts", "train_linear"]
 
 _BATCH_BYTES = 1 << 22
 _LANES = 16
@@ -71,8 +71,8 @@ def train_linear(
     min_count: int = 1,
     repeats: NDArray[np.integer[Any]] | None = None,
     seed: int = 0,
-) -> LinearModel:
-    """A classifier of documents by their words and n-grams.
+) -> tuple[LinearModel, TrainingCounts]:
+    """A classifier of documents by their words and n-grams, and what it took.
 
     Args:
         text: large_string without nulls, D documents; line breaks are spaces.
@@ -91,39 +91,6 @@ def train_linear(
         DataError: fewer than two labels have examples, no word occurs often enough, or the learning rate is
             so high that the numbers overflow.
     """
-    made, _ = train_linear_counted(
-        text,
-        labels,
-        n_labels=n_labels,
-        label_names=label_names,
-        dim=dim,
-        epochs=epochs,
-        lr=lr,
-        word_ngrams=word_ngrams,
-        n_buckets=n_buckets,
-        min_count=min_count,
-        repeats=repeats,
-        seed=seed,
-    )
-    return made
-
-
-def train_linear_counted(
-    text: pa.Array,
-    labels: NDArray[np.integer[Any]],
-    *,
-    n_labels: int,
-    label_names: Sequence[str] | None = None,
-    dim: int = 16,
-    epochs: int = 5,
-    lr: float = 0.1,
-    word_ngrams: int = 2,
-    n_buckets: int = 2_000_000,
-    min_count: int = 1,
-    repeats: NDArray[np.integer[Any]] | None = None,
-    seed: int = 0,
-) -> tuple[LinearModel, TrainingCounts]:
-    """As `train_linear`, with what it took."""
     labels_D = np.ascontiguousarray(labels, dtype=np.int64)
     _check(text, labels_D, n_labels, dim)
     n_buckets = n_buckets if word_ngrams > 1 else 0

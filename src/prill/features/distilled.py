@@ -24,7 +24,7 @@ from prill.corpus.columns import ColumnInfo, write_columns
 from prill.errors import DataError
 from prill.features.agreement import agreement, stratified
 from prill.features.chosen_documents import texts_at
-from prill.features.classifier import train_linear_counted
+from prill.features.classifier import train_linear
 from prill.features.feature import Given, ShardFeature, WholeFeature
 from prill.features.grade_heads import GradeHeads
 from prill.features.keyed import derive_seed
@@ -158,7 +158,7 @@ class Distilled(WholeFeature):
         levels, labels = np.unique(np.rint(grades[name]), return_inverse=True)
         text_fit, labels_fit = text.filter(pa.array(~held)), labels[~held]
         present = np.unique(labels_fit)  # a grade may be so rare that all its documents were kept back
-        model, taken = train_linear_counted(
+        model, taken = train_linear(
             text_fit,
             np.searchsorted(present, labels_fit),
             n_labels=len(present),

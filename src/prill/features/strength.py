@@ -62,7 +62,7 @@ class StrengthClassifier(WholeFeature):
         return ("classifier.safetensors",)
 
     def build(self, given: Given, paths: Sequence[Path]) -> Mapping[str, Any]:
-        from prill.features.classifier import train_linear_counted
+        from prill.features.classifier import train_linear
 
         benchmark_N = np.array([_total_rate(read_columns(given.file(loss))) for loss in self.benchmarks])
         order = np.argsort(-benchmark_N, kind="stable")  # weakest first: the highest loss
@@ -72,7 +72,7 @@ class StrengthClassifier(WholeFeature):
         labels_D = strength_labels(strength_D, sample.key)
         chosen = np.flatnonzero(labels_D >= 0)
         self._check(strength_D, labels_D)
-        model, counts = train_linear_counted(
+        model, counts = train_linear(
             sample.text.take(chosen),
             labels_D[chosen],
             n_labels=2,

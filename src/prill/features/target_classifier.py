@@ -26,7 +26,7 @@ from prill.corpus.columns import ColumnInfo
 from prill.corpus.corpus import Corpus
 from prill.corpus.spec import CorpusSpec
 from prill.errors import DataError, RecipeError
-from prill.features.classifier import train_linear_counted
+from prill.features.classifier import train_linear
 from prill.features.fasttext_model import check_fasttext, read_fasttext
 from prill.features.feature import ColumnFeature, Feature, Given, WholeFeature
 from prill.features.keyed import derive_seed, keyed_uniform
@@ -112,7 +112,7 @@ class TargetClassifier(WholeFeature):
         n_repeats = max(1, round(len(negatives) / len(positives)))
         n_negative_repeats = max(1, round(len(positives) / len(negatives)))
         counts = [len(negatives), len(positives)]
-        return train_linear_counted(
+        return train_linear(
             pa.concat_arrays([negatives, positives]),
             np.repeat([0, 1], counts),
             n_labels=2,
