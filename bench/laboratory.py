@@ -21,9 +21,9 @@ from prill.study.laboratory.judging import Verdict
 
 TARGETS = {
     "single": "One source of the pool is the target; the right choice is that source and nothing else.",
-    "blend": "Four sources in known shares are the target; the right choice has these shares (TV, which is "
-    "total variation, below 0.1), few decoys, and less regret than a random choice. Methods that score documents one by one "
-    "and take the best cannot be expected to find shares.",
+    "blend": "Four sources in known shares are the target; the right choice has these shares (total "
+    "variation, TV, below 0.1), few decoys, and less regret than a random choice. Methods that score "
+    "documents one by one and take the best cannot be expected to find shares.",
 }
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from pool_of import recipe_of
 from prill.errors import DataError
+from prill.pipeline.arms import policy_of
 from prill.pipeline.run import run_recipe
-from prill.recipe.model import Recipe
+from prill.recipe.model import ArmSpec, Recipe
 
 MEMBERS = [f"proof lemma theorem induction {word} holds" for word in ("one", "two", "three", "four", "five")]
 OTHERS = [f"cheap pills online {word} buy now" for word in ("red", "blue", "green", "grey", "pink") * 3]
@@ -88,3 +89,11 @@ def test_arms_all_leave_out_unless_the_recipe_says_otherwise() -> None:
     assert Recipe.model_validate({**recipe, "arms": "all"}).unfit == "leave_out"
     assert Recipe.model_validate({**recipe, "arms": "all", "unfit": "stop"}).unfit == "stop"
     assert Recipe.model_validate(recipe).unfit == "stop"
+
+
+def test_a_policy_that_says_nothing_of_unjudged_documents_leaves_that_to_the_method() -> None:
+    def kept(**policy: object) -> str:
+        return policy_of(ArmSpec.model_validate({"method": "heuristics", "policy": policy})).on_non_finite
+
+    assert kept(kind="gumbel") == "exclude"  # the method's own default
+    assert kept(kind="gumbel", on_non_finite="stop") == "stop"

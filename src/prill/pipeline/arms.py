@@ -13,7 +13,7 @@ from prill.pipeline.features import Features, closure
 from prill.recipe.model import ArmSpec
 from prill.select.policy import Policy
 
-__all__ = ["LeftOut", "Use", "default_policy", "flops_of", "scored_by", "uses"]
+__all__ = ["LeftOut", "Use", "flops_of", "policy_of", "scored_by", "uses"]
 
 
 def scored_by(arm: ArmSpec, targets: Sequence[str], base: Path) -> Scored:
@@ -25,9 +25,18 @@ def scored_by(arm: ArmSpec, targets: Sequence[str], base: Path) -> Scored:
     return scored(arm.method, arm.settings, targets, base)
 
 
-def default_policy(arm: ArmSpec) -> Policy:
-    """How the method's scores become a choice when the recipe does not say."""
-    return Policy.model_validate(get_method(arm.method).default_policy)
+def policy_of(arm: ArmSpec) -> Policy:
+    """How the arm's scores become a choice.
+
+    The method's default when the recipe does not say; what to do with documents that the method cannot judge
+    is the method's to say even then, unless the policy says it.
+    """
+    default = Policy.model_validate(get_method(arm.method).default_policy)
+    if arm.policy is None:
+        return default
+    if "on_non_finite" in arm.policy.model_fields_set:
+        return arm.policy
+    return arm.policy.model_copy(update={"on_non_finite": default.on_non_finite})
 
 
 @dataclass(frozen=True, kw_only=True)

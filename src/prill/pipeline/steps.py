@@ -21,7 +21,7 @@ from prill.features.pool import PoolView
 from prill.features.token_counts import TokenCounter
 from prill.methods.scored import Scored
 from prill.pipeline import pool
-from prill.pipeline.arms import default_policy, scored_by
+from prill.pipeline.arms import policy_of, scored_by
 from prill.pipeline.choose import PoolTables, WriteChoice
 from prill.pipeline.features import Features
 from prill.pipeline.measuring import ReadDocuments, engine_kind, measure_all
@@ -241,7 +241,7 @@ def choose(
     """Choose under the target's budget, exactly."""
     recipe = walk.recipe
     budget = recipe.budget_of(target)
-    policy = arm.policy or default_policy(arm)
+    policy = policy_of(arm)
     seed = derive_seed(recipe.seed, "choice")
     read, eligible, tokens = pool_done.parts()
     tables = PoolTables(

@@ -77,7 +77,8 @@ class Policy(BaseModel):
     on_non_finite: Literal["stop", "exclude"] = Field(
         default="stop",
         description="When an eligible document has a NaN, infinite or missing score: stop with an error that "
-        "names it, or leave it out and count it.",
+        "names it, or leave it out and count it. In a recipe the method's own default holds until this is "
+        "said.",
     )
     seed: int | None = Field(
         default=None,
