@@ -8,7 +8,7 @@ import os
 
 from hypothesis import settings
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch and NumPy are imported
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch and NumPy are imported
 
 settings.register_profile("prill", deadline=None, print_blob=True)
 settings.load_profile("prill")

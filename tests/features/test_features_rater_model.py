@@ -32,11 +32,6 @@ RUBRIC = Rubric.model_validate(
 )
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random Llama of the library, beside a byte-level tokenizer."""

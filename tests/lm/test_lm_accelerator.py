@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import runpy
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +20,6 @@ from prill.lm.model import StackedLlama  # noqa: E402
 
 SHAPE = Shape(vocab_size=64, d_model=16, n_layers=2, n_heads=2, d_ff=24, seq_len=16)
 BENCH = Path(__file__).parents[2] / "bench" / "gpu.py"
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def rows() -> Rows:

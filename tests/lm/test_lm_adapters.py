@@ -31,14 +31,6 @@ KINDS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def learner(
     folder: Path, lora: Lora | None = None, *, seed: int = 0, dtype: Any = torch.float32
 ) -> HfLearner:

@@ -39,14 +39,6 @@ from prill.lm.tensorfile import read_tensors, write_tensors  # noqa: E402
 SHAPE = Shape(vocab_size=40, d_model=16, n_layers=2, n_heads=2, d_ff=24, seq_len=16)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def saved(folder: Path, flat: torch.Tensor, **meta: Any) -> Path:
     save_model(folder, StackedLlama(SHAPE, flat), 0, meta)
     return folder

@@ -28,14 +28,6 @@ from prill.lm.train import Run, RunResult, train  # noqa: E402
 EVALS = {"rest": EvalSet(docs=[np.arange(1, 60), np.array([5])], n_bytes=np.array([40, 2]), eos=0)}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def runs() -> list[Run]:
     rng = np.random.default_rng(0)
     words = [np.arange(first, first + 9) for first in range(1, 80, 9)]  # a language of nine words

@@ -29,14 +29,6 @@ CPU = torch.device("cpu")
 ROWS = divided_rows([[7, 17], [3, 20, 1]])  # longer than the windows of 6
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def learner(folder: Path, *, dtype: Any = torch.float32, n_extra: int = 0, **changes: Any) -> HfLearner:
     start = TransformersBase(folder=folder, **changes)
     return start.learner([0], n_extra=n_extra, dtype=dtype, device=CPU)

@@ -216,20 +216,11 @@ def test_weights_of_an_earlier_transform_stay_on_their_targets() -> None:
     assert np.allclose(stream.weights[trained], weights[stream.tokens[trained] - 1])
 
 
-@pytest.fixture
-def one_thread() -> Any:
-    torch = pytest.importorskip("torch")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield torch
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("name", ["denoisers", "sketches"])
-def test_a_model_learns_from_samples_what_they_hide(name: str, one_thread: Any) -> None:
+def test_a_model_learns_from_samples_what_they_hide(name: str) -> None:
+    torch = pytest.importorskip("torch")
     from prill.lm.model import StackedLlama
 
-    torch = one_thread
     rng = np.random.default_rng(0)
     texts = [1 + (int(rng.integers(20)) + np.arange(24)) % 20 for _ in range(200)]
     given_documents = Documents(

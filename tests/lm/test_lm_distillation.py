@@ -35,14 +35,6 @@ LARGER = Shape(vocab_size=40, d_model=24, n_layers=1, n_heads=2, d_ff=32, seq_le
 START = At(step=0, progress=0.0)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def stream(seed: int = 0) -> TokenStream:
     rng = np.random.default_rng(seed)
     docs = [np.cumsum(rng.integers(1, 4, size=int(rng.integers(5, 30)))) % 39 + 1 for _ in range(80)]

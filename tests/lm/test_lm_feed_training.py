@@ -39,14 +39,6 @@ RAMP = BatchTable(
 PLAN_ROWS = 80
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 class KilledError(Exception):
     """Stands for a kill at the worst moment."""
 

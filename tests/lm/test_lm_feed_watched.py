@@ -37,14 +37,6 @@ PLAN_ROWS = 96
 EVALS = {"a": EvalSet(docs=[np.arange(1, 30), np.array([5, 6])], n_bytes=np.array([30, 2]), eos=0)}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 class KilledError(Exception):
     """Stands for a kill at the worst moment."""
 
@@ -177,8 +169,6 @@ def test_killed_and_resumed_gives_the_same_bytes(
 KILLED = """
 import os, signal
 from pathlib import Path
-import torch
-torch.set_num_threads(1)
 from test_lm_feed_watched import SeTa, Run, feed, trained
 def kill(info):
     if info.done == 25:

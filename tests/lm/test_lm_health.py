@@ -34,14 +34,6 @@ SHAPE = Shape(vocab_size=40, d_model=16, n_layers=1, n_heads=2, d_ff=24, seq_len
 GARBAGE = 70  # number of the planted document
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def judged(losses: list[float], norms: list[float] | None = None, **policy: Any) -> list[tuple[int, Finding]]:
     health = Health(1, HealthPolicy(**policy))
     given = norms or [1.0] * len(losses)

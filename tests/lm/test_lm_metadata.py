@@ -44,14 +44,6 @@ URLS = ["https://En.Wikipedia.org/wiki/Cat", "http://www.shop.co.uk:80/a?b", "fo
 TOKENIZER = load_tokenizer(train_bpe(["the cat sat on the mat. a dog ran URL: .org .com"] * 3, 300))
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def documents(texts: Sequence[str] = TEXTS, **columns: Sequence[str | None]) -> Documents:
     ids = TOKENIZER.encode_batch(texts)
     return Documents(

@@ -37,14 +37,6 @@ from prill.lm.optimizer import AdamSettings, StackedAdamW  # noqa: E402
 from prill.lm.parameters import init_flat, views  # noqa: E402
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def shape(**changes: Any) -> Shape:
     given: dict[str, Any] = {
         "vocab_size": 40,

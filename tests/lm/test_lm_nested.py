@@ -36,14 +36,6 @@ SHAPE = Shape(vocab_size=23, d_model=16, n_layers=2, n_heads=4, d_ff=24, seq_len
 LATE = At(step=3, progress=0.9)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def rows(n_models: int, *, seed: int = 0, n_rows: int = 3) -> Rows:
     rng = np.random.default_rng(seed)
     segments = np.sort(rng.integers(0, 2, (n_models, n_rows, 8)), axis=2)

@@ -33,14 +33,6 @@ EVERYWHERE = slice(None)
 START = At(step=0, progress=0.0)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def packed(scores: Any, weights: Any = None, *, vocab: int = 7, seed: int = 0) -> Packed:
     """A batch of (K, N) scores with random tokens."""
     given = None if scores is None else np.asarray(scores, np.float32)

@@ -479,9 +479,7 @@ def test_every_setting_is_described_and_recorded(name: str) -> None:
 @pytest.fixture(scope="module")
 def trained() -> dict[str, tuple[float, float]]:
     """Losses of a good and a bad continuation under three ways to train on a corpus of both."""
-    torch = pytest.importorskip("torch")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    pytest.importorskip("torch")
     texts = [f"the cat sat{' on the mat' if i % 2 else ' an old bad cat'}. {i}" for i in range(200)]
     docs = documents(texts, segments=by_words(texts))
     tagged = PreferenceTags(threshold=0.5, drop=0.1)(docs, seed=0)
@@ -517,7 +515,6 @@ def trained() -> dict[str, tuple[float, float]]:
 
     found = losses(None, plain=docs.stream, tagged=tagged, filtered=kept)
     found |= losses(Unlikelihood(threshold=0.5), unlikely=scored)
-    torch.set_num_threads(threads)
     return found
 
 

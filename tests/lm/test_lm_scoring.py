@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,6 @@ from prill.lm.scoring.token_values import Head, TokenValues, token_values  # noq
 SHAPE = Shape(vocab_size=VOCAB, d_model=16, n_layers=2, n_heads=2, d_ff=24, seq_len=16)
 LENGTHS = [1, 5, 16, 17, 33, 0, 40, 2, 9, 9, 7, 16]
 Docs = list[np.ndarray[Any, np.dtype[np.uint16]]]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def documents(lengths: Sequence[int] = LENGTHS, seed: int = 0) -> Docs:

@@ -33,14 +33,6 @@ SHAPE = Shape(vocab_size=40, d_model=16, n_layers=2, n_heads=2, d_ff=24, seq_len
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def feed(seed: int) -> StreamFeed:
     rng = np.random.default_rng(seed)
     docs = [rng.zipf(1.5, size=int(rng.integers(5, 50))) % 39 + 1 for _ in range(60)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,6 @@ from prill.lm.model import StackedLlama  # noqa: E402
 from prill.lm.optimizer import AdamSettings, StackedAdamW  # noqa: E402
 
 SHAPE = Shape(vocab_size=64, d_model=16, n_layers=2, n_heads=2, d_ff=24, seq_len=16)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def text(seed: int) -> TokenStream:

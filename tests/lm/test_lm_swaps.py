@@ -31,14 +31,6 @@ SHAPE = Shape(vocab_size=30, d_model=16, n_layers=2, n_heads=2, d_ff=32, seq_len
 START = At(step=0, progress=0.0)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def text(n_docs: int = 60) -> StreamFeed:
     """Each token is the one before plus 1, from 1 to 25 in a circle: a swap breaks the rule."""
     rng = np.random.default_rng(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,13 +31,9 @@ N_MODELS, N_TOKENS, N_EXTRA = 2, 36, 5
 
 
 @pytest.fixture(autouse=True)
-def one_thread_and_small_chunks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of 16 tokens, so that 36 need three."""
     monkeypatch.setattr(head_module, "CHUNK_BYTES", 1)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,14 +28,6 @@ EVALS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def stream(seed: int, n_docs: int = 60) -> TokenStream:
     rng = np.random.default_rng(seed)
     docs = [rng.integers(1, 40, size=int(rng.integers(1, 50))) for _ in range(n_docs)]

@@ -9,7 +9,7 @@ import pytest
 from pool_of import recipe_of
 from prill.errors import DataError
 from prill.pipeline.arms import policy_of
-from prill.pipeline.run import run_recipe
+from prill.pipeline.run import rewrite_report, run_recipe
 from prill.recipe.model import ArmSpec, Recipe
 
 MEMBERS = [f"proof lemma theorem induction {word} holds" for word in ("one", "two", "three", "four", "five")]
@@ -52,6 +52,9 @@ def test_precision_is_counted_in_tokens_of_the_written_dataset(tmp_path: Path) -
     assert rows["random"]["precision"] < 0.4
     assert rows["dsir"]["kl_nats"] > 0
     assert [feature["arms"] for feature in found["features"]] == [["dsir"]]  # type: ignore[attr-defined]
+    report = (tmp_path / "run" / "report.html").read_bytes()
+    assert "100.0\xa0% of them the target" in report.decode()
+    assert rewrite_report(tmp_path / "run").report.read_bytes() == report
 
 
 def test_members_that_are_no_ids_are_one_clear_error(tmp_path: Path) -> None:

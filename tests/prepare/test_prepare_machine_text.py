@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -67,15 +66,6 @@ def test_padding_has_no_weight_gates_sum_to_one_and_a_constant_passes() -> None:
     assert torch.equal(pool(features, gates, is_seen)[1], pool(changed, gates, is_seen)[1])
     shifted = pool(features + 3.5, gates, is_seen)
     assert torch.allclose(shifted, pool(features, gates, is_seen) + 3.5, atol=1e-5)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny networks on a shared machine lose more to waiting threads than they win."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def documents(n: int, *, seed: int) -> tuple[list[Traits], list[bool]]:
