@@ -35,7 +35,7 @@ from prill.study.comparison import Row, Shared, tables_of
 from prill.study.conclude import Conclusion
 from prill.targets.target import Target
 
-__all__ = ["compare"]
+__all__ = ["compare", "read_rows"]
 
 COMPARE_VERSION = 1
 BUCKETS = NgramCounts(n=2, n_buckets=10_000)
@@ -139,6 +139,11 @@ def compare(
         build=build,
         label="compare",
     )
+
+
+def read_rows(compared: Done) -> list[Row]:
+    """The rows of a finished comparison."""
+    return [Row(**row) for row in orjson.loads(compared.parts[0].read_bytes())["rows"]]
 
 
 def _rows(

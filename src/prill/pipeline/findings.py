@@ -18,6 +18,7 @@ from prill.report import model as page
 from prill.report.evidence import evidence
 from prill.run.record import Record
 from prill.study.arms import Arm
+from prill.study.comparison import Row
 from prill.study.conclude import Conclusion, conclude
 from prill.study.matching import Compute
 from prill.targets.target import Target
@@ -38,6 +39,7 @@ class Findings:
     proof: Proof | None
     conclusion: Conclusion | None
     left_out: Sequence[LeftOut]
+    rows: Sequence[Row]
     records: Sequence[Record]
 
 
@@ -152,6 +154,7 @@ def _audit(found: Findings, choice: Choice) -> page.SelectionAudit:
     audit = choice.audit
     cut = next(iter(audit["strata"].values())) if len(audit["strata"]) == 1 else None
     last = (cut or {}).get("last_in") or {}
+    row = next((r for r in found.rows if (r.target, r.arm) == (choice.target, choice.arm.label)), None)
     return page.SelectionAudit(
         arm=choice.arm.label,
         budget=str(audit["budget"]),
@@ -163,6 +166,8 @@ def _audit(found: Findings, choice: Choice) -> page.SelectionAudit:
         score_name=_score_name(choice),
         n_ties_boundary=audit["ties"]["documents"],
         shortfall_tokens=audit["shortfall"] if audit["unit"] == "tokens" else 0,
+        precision=row.precision if row else None,
+        kl_nats=row.kl_nats if row else None,
         by_source=tuple(_sources(audit)),
         lengths=_histogram(audit["lengths"], unit="tokens", is_log=True),
         scores=_histogram(audit["scores"], unit=_score_name(choice), is_log=False),
@@ -171,8 +176,8 @@ def _audit(found: Findings, choice: Choice) -> page.SelectionAudit:
 
 
 def _score_name(choice: Choice) -> str:
-    info = made(choice.arm.method, choice.arm.settings).columns([choice.target])[0]
-    return f"{shown(choice.arm)} score, {info.unit}"
+    meaning = made(choice.arm.method, choice.arm.settings).meaning()
+    return f"{shown(choice.arm)} score, {meaning.unit}"
 
 
 def _sources(audit: Mapping[str, Any]) -> list[page.SourceShare]:

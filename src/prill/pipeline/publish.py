@@ -11,7 +11,7 @@ import orjson
 
 from prill.features.keyed import derive_seed
 from prill.pipeline.arms import LeftOut
-from prill.pipeline.compare import compare
+from prill.pipeline.compare import compare, read_rows
 from prill.pipeline.dataset import write_lineage
 from prill.pipeline.excerpts import browse
 from prill.pipeline.findings import Findings, judge, report_data
@@ -66,7 +66,7 @@ def publish(
     compared = None
     if trace is not None:
         compared = compare(walk, pool, targets, choices, conclusion, concluded, trace, left_out)
-    parents = [*datasets.values(), pool.tokens, pool.targets, *([concluded] if concluded else [])]
+    parents = [*datasets.values(), pool.tokens, pool.targets, *(d for d in (concluded, compared) if d)]
     folder = walk.run.path
     records = [r for r in read_run(folder).records if r.step not in ("lineage", "report")]
     walk.at_once(
@@ -89,6 +89,7 @@ def publish(
         proof=proof,
         conclusion=conclusion,
         left_out=left_out,
+        rows=read_rows(compared) if compared else (),
         records=records,
     )
     data = report_data(found)

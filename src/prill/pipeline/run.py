@@ -92,7 +92,12 @@ def rewrite_report(run_folder: Path) -> Outcome:
         )
     (run_folder / "report.html").unlink(missing_ok=True)
     return run_recipe(
-        recall_place(run_folder), output=run_folder, n_workers=None, is_quiet=True, accept_changes=False
+        recall_place(run_folder),
+        output=run_folder,
+        n_workers=None,
+        is_quiet=True,
+        accept_changes=False,
+        is_comparison=(run_folder / "comparison.json").is_file(),
     )
 
 

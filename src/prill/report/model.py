@@ -203,6 +203,8 @@ class SelectionAudit:
         n_ties_boundary: documents with exactly that score, kept or not.
         shortfall_tokens: tokens of budget left unused.
         score_name: what the score is, with its direction: `log importance ratio per feature`.
+        precision: share of the kept tokens that belong to the target, 0 to 1, where that is known.
+        kl_nats: KL divergence from the target's held-out part to the choice, where it was measured.
     """
 
     arm: str
@@ -215,6 +217,8 @@ class SelectionAudit:
     score_name: str = "score"
     n_ties_boundary: int = 0
     shortfall_tokens: int = 0
+    precision: float | None = None
+    kl_nats: float | None = None
     by_source: tuple[SourceShare, ...] = ()
     lengths: Histogram | None = None
     scores: Histogram | None = None
