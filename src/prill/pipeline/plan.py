@@ -41,7 +41,7 @@ class Estimate:
     n_documents: int
     n_bytes: int
     n_tokens: int
-    n_budget: str
+    budgets: tuple[str, ...]
     n_trials: int
     n_trial_tokens: int
     disk_bytes: int
@@ -85,8 +85,8 @@ def plan_recipe(path: Path, *, n_workers: int | None) -> str:
             f"target     {name}: {len(t.fit)} documents to fit, {len(t.held_out)} held out"
             for name, t in targets.items()
         ),
-        f"budget     {found.n_budget} for each of {len(targets)} targets, "
-        f"{len(recipe.arms)} method{'s' * (len(recipe.arms) != 1)} and the random control",
+        *_budgets(found, recipe),
+        f"methods    {len(recipe.arms)} and the random control",
         *graph,
         f"proof      {found.n_trials} trials, {found.n_trial_tokens:,} training tokens in all"
         if recipe.trials
@@ -98,6 +98,12 @@ def plan_recipe(path: Path, *, n_workers: int | None) -> str:
         + (", without the features above" if graph else ""),
     ]
     return "\n".join(lines)
+
+
+def _budgets(found: Estimate, recipe: Recipe) -> list[str]:
+    if len(found.budgets) == 1:
+        return [f"budget     {found.budgets[0]}, for each target"]
+    return [f"budget     {name}: {told}" for name, told in zip(recipe.targets, found.budgets, strict=True)]
 
 
 def _graph(recipe: Recipe, base: Path) -> list[str]:
@@ -119,15 +125,9 @@ def estimate(recipe: Recipe, corpus: Corpus, *, n_targets: int, n_workers: int) 
     """The arithmetic behind the plan."""
     n_documents, n_bytes = probe(corpus)
     n_tokens = round(n_bytes / BYTES_PER_TOKEN)
-    budget = recipe.budget
-    unit = budget.limit_unit
-    pool = {"tokens": n_tokens, "documents": n_documents, "bytes": n_bytes}[unit]
-    n_chosen = budget.resolve(pool)
-    if n_chosen > pool:
-        raise RecipeError(
-            f"the budget must fit into the pool, found {budget} of about {pool:,} {unit}", where="budget"
-        )
-    share = min(1.0, n_chosen / max(1, pool))
+    chosen = {name: _chosen(recipe, name, n_tokens, n_documents, n_bytes) for name in recipe.targets}
+    words = [f"{recipe.budget_of(name)}, about {told}" for name, (told, _) in chosen.items()]
+    share = sum(part for _, part in chosen.values()) / len(chosen)
     spec = recipe.trials
     study = _study(recipe)
     n_trials = len(study.runs) if study else 0
@@ -137,7 +137,7 @@ def estimate(recipe: Recipe, corpus: Corpus, *, n_targets: int, n_workers: int) 
         n_documents=n_documents,
         n_bytes=n_bytes,
         n_tokens=n_tokens,
-        n_budget=f"{budget}, about {n_chosen:,} {unit}",
+        budgets=tuple(words[:1] if len(set(words)) == 1 else words),
         n_trials=n_trials,
         n_trial_tokens=study.n_tokens if study else 0,
         disk_bytes=round(
@@ -147,6 +147,23 @@ def estimate(recipe: Recipe, corpus: Corpus, *, n_targets: int, n_workers: int) 
         prepare_s=prepare + 5.0,
         train_s=_train_seconds(spec, study, n_workers) if spec and study else 0.0,
     )
+
+
+def _chosen(recipe: Recipe, target: str, n_tokens: int, n_documents: int, n_bytes: int) -> tuple[str, float]:
+    """How much the target's budget is of such a pool: in words, and as a share.
+
+    Raises:
+        RecipeError: more than the pool holds.
+    """
+    budget = recipe.budget_of(target)
+    pool = {"tokens": n_tokens, "documents": n_documents, "bytes": n_bytes}[budget.limit_unit]
+    n_chosen = budget.resolve(pool)
+    if n_chosen > pool:
+        raise RecipeError(
+            f"the budget must fit into the pool, found {budget} of about {pool:,} {budget.limit_unit}",
+            where="budget" if recipe.targets[target].budget is None else f"targets.{target}.budget",
+        )
+    return f"{n_chosen:,} {budget.limit_unit}", n_chosen / max(1, pool)
 
 
 def _study(recipe: Recipe) -> StudyPlan | None:
