@@ -14,8 +14,9 @@ act and fixes the exit code of the command line:
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "ResourceError",
     "near",
     "printable",
+    "told_of",
 ]
 
 
@@ -102,9 +104,19 @@ class InternalError(PrillError):
     code = "internal"
 
 
+@contextmanager
+def told_of(whose: str) -> Iterator[None]:
+    """Errors in the data that are raised within also say whose they are."""
+    try:
+        yield
+    except DataError as error:
+        problems = [replace(p, where=f"{whose}, {p.where}" if p.where else whose) for p in error.problems]
+        raise DataError.of(problems) from None
+
+
 def near(name: str, known: Sequence[str]) -> str:
     """A hint that names the nearest known name: `did you mean 'dsir'?`, else all of them."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]!r}?"
     return "known: " + ", ".join(sorted(known))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prill.errors import DataError, PrillError, Problem, RecipeError, ResourceError, near, printable
+from prill.errors import DataError, PrillError, Problem, RecipeError, ResourceError, near, printable, told_of
 
 
 def test_an_error_says_where_what_and_what_to_do() -> None:
@@ -37,3 +37,9 @@ def test_printable_text_has_no_control_character_and_is_short(text: str) -> None
 def test_near_names_are_suggested_and_far_ones_listed() -> None:
     assert near("disr", ["dsir", "random"]) == "did you mean 'dsir'?"
     assert near("zzz", ["dsir", "random"]) == "known: dsir, random"
+
+
+def test_errors_raised_within_say_whose_they_are() -> None:
+    with pytest.raises(DataError) as caught, told_of("arm `a`"):
+        raise DataError.of([Problem(message="x", where="shard 0"), Problem(message="y", hint="z")])
+    assert str(caught.value) == "arm `a`, shard 0: x\narm `a`: y\nhint: z"

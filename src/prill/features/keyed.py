@@ -1,7 +1,7 @@
 """Randomness that belongs to a document: a pure function of a seed and the hash of its text.
 
 Two families. `keyed_uniform` and `keyed_gumbel` mix 64-bit keys in numpy, hundreds of millions a second;
-`reference_gumbel` follows the sha256 rule of the method cards and is kept to check against them. Neither
+`reference_gumbel` follows a rule on sha256 that other programs can repeat, to check against them. Neither
 knows the position of a document, its shard or the time, so re-sharding changes no draw.
 
 Legend: D documents.
@@ -69,7 +69,7 @@ def keyed_gumbel(seed: int, keys: NDArray[np.uint64]) -> NDArray[np.float64]:
 
 
 def reference_gumbel(seed: int, ids: Sequence[str]) -> NDArray[np.float64]:
-    """The Gumbel draw of the method cards, -ln(-ln u) with u = (h + 1/2) / 2^52.
+    """The Gumbel draw of the sha256 rule, -ln(-ln u) with u = (h + 1/2) / 2^52.
 
     h is the number in the first 13 hex digits of sha256("seed:id").
 

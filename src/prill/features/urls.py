@@ -52,7 +52,8 @@ def normalise_url(url: str) -> str:
     >>> normalise_url("https://xn--mnchen-3ya.de")
     'https://münchen.de/'
 
-    Source: the card's list (Li et al. 2024, arXiv:2402.11495, is trained on such URLs); RFC 3986, section 6.
+    Source: the usual tracking parameters (Li et al. 2024, arXiv:2402.11495, is trained on such URLs); RFC
+    3986, section 6.
     Differs: escapes and dot segments stay as they are; users are removed, since they name no page.
     """
     for _ in range(_MOST_ROUNDS):  # one round is enough but for contrived hosts, such as `a:80:80`

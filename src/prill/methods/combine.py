@@ -4,7 +4,7 @@ Scores of different methods have no common unit, so each is first turned into it
 pool's tokens in documents that score lower. What the members compute is shared with the arms that use them
 alone; a combination may be a member itself. A document that a member cannot judge has no score.
 
-Source: select-overview's composition of policies; mean ranks: Borda 1781; products of ranks: Breitling et al.
+Source: mean ranks: Borda 1781; products of ranks: Breitling et al.
 2004, FEBS Letters 573:83.
 Legend: D documents, M members.
 """

@@ -67,10 +67,13 @@ def uses(asked: Mapping[str, Scored]) -> list[Use]:
     return [Use(feature=feature, arms=tuple(arms[feature])) for _, feature in closure(asked.values())]
 
 
-def flops_of(arm: ArmSpec, scores: Scored, features: Features, *, n_bytes: int) -> float:
-    """Operations of the arm's scores for all targets: its own a byte of text, and all that its features took.
+def flops_of(scores: Scored, features: Features, *, n_bytes: int) -> float:
+    """Operations of an arm's scores for all targets: a byte of text, and all that its features took.
 
-    What several arms share counts for each of them in full: it is what the arm would cost alone.
+    Members of a combination count like features. What several arms share counts for each of them in full: it
+    is what the arm would cost alone.
     """
-    own = get_method(arm.method).operations_per_byte * n_bytes
-    return own + sum(features.flops(feature) for _, feature in closure([scores]))
+    needed = [feature for _, feature in closure([scores])]
+    methods = [get_method(f.fitted.method) for f in needed if isinstance(f, Scored)]
+    own = n_bytes * sum(method.operations_per_byte for method in methods)
+    return own + sum(features.flops(feature) for feature in needed)

@@ -2,7 +2,8 @@
 
 Beside what the trials say, two things are told of every choice: how much of it truly belongs to the target,
 where the recipe knows the members, and how far its words are from the target's held-out part. The control's
-values are those of the whole pool, of which it is a fair sample.
+share is that of the whole pool; its words are those of a random draw as large as the choices, since a small
+choice is further off for its size alone.
 
 Legend: B buckets of hashed n-grams, C choices.
 """
@@ -24,6 +25,7 @@ from prill.corpus.columns import read_columns
 from prill.corpus.corpus import Corpus
 from prill.errors import DataError
 from prill.features.divergence import kl_divergence
+from prill.features.keyed import derive_seed, keyed_uniform
 from prill.features.ngram_counts import NgramCounts
 from prill.pipeline.arms import LeftOut
 from prill.pipeline.choose import read_choice
@@ -37,7 +39,7 @@ from prill.targets.target import Target
 
 __all__ = ["compare", "read_rows"]
 
-COMPARE_VERSION = 1
+COMPARE_VERSION = 2
 BUCKETS = NgramCounts(n=2, n_buckets=10_000)
 
 
@@ -46,6 +48,8 @@ class CountChoices:
     """Adds up, over one shard, what every choice holds: n-grams, and tokens of members.
 
     Attributes:
+        draws: share of the pool that each random draw takes.
+        seed: of the draws.
         choices: target and parts of every choice.
         members: ids of every target's documents in the pool; absent where unknown.
     """
@@ -53,6 +57,9 @@ class CountChoices:
     corpus: Corpus
     token_parts: tuple[Path, ...]
     eligible_parts: tuple[Path, ...]
+    read_parts: tuple[Path, ...]
+    draws: tuple[float, ...]
+    seed: int
     choices: tuple[tuple[str, tuple[Path, ...]], ...]
     members: Mapping[str, frozenset[str]]
 
@@ -62,7 +69,9 @@ class CountChoices:
         shard, path = item
         n_tokens = read_columns(self.token_parts[shard], ["n_tokens"])["n_tokens"].to_numpy()
         eligible = pc.is_null(read_columns(self.eligible_parts[shard])["drop_reason"]).to_numpy()
-        groups = [np.flatnonzero(eligible)]
+        keys = read_columns(self.read_parts[shard], ["hash_low"])["hash_low"].to_numpy()
+        drawn = keyed_uniform(self.seed, keys)
+        groups = [np.flatnonzero(eligible), *(np.flatnonzero(eligible & (drawn < d)) for d in self.draws)]
         groups += [read_choice(parts[shard])["row"].to_numpy() for _, parts in self.choices]
         counts_CB = np.zeros((len(groups), BUCKETS.n_buckets), np.int64)
         is_member: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in self.members}
@@ -101,16 +110,20 @@ def compare(
         raise DataError(
             "the corpus needs a column `id` to know its members, found none", where="targets.members"
         )
-    _, eligible, tokens = pool.parts()
+    read, eligible, tokens = pool.parts()
+    draws = [_drawn_share(name, choices, int(pool.counts["n_tokens"])) for name in targets]
     counted = walk.over_shards(
         "count-choices",
         version=COMPARE_VERSION,
-        settings={"members": {name: sorted(ids) for name, ids in sorted(known.items())}},
+        settings={"members": {name: sorted(ids) for name, ids in sorted(known.items())}, "draws": draws},
         parents=[pool.read, pool.eligible, pool.tokens, *(choice.done for choice in choices)],
         work=lambda: CountChoices(
             corpus=walk.corpus,
             token_parts=tuple(tokens),
             eligible_parts=tuple(eligible),
+            read_parts=tuple(read),
+            draws=tuple(draws),
+            seed=derive_seed(walk.recipe.seed, "comparison"),
             choices=tuple((choice.target, tuple(choice.parts)) for choice in choices),
             members=known,
         ),
@@ -159,23 +172,30 @@ def _rows(
     target_B = {name: BUCKETS.of_text(target.held_out) for name, target in targets.items()}
     judged = {c.arm: c for c in conclusion.comparisons} if conclusion else {}
     rows = []
-    for name in targets:
-        mine = [(None, 0), *((c, n) for n, c in enumerate(choices, 1) if c.target == name)]
+    first = 1 + len(targets)
+    for number, name in enumerate(targets, 1):
+        mine = [(None, number), *((c, n) for n, c in enumerate(choices, first) if c.target == name)]
         for choice, n in mine:
-            found = total.get(f"members:{name}")
+            found, whose = total.get(f"members:{name}"), 0 if choice is None else n
             rows.append(
                 Row.of(
                     target=name,
                     arm="random" if choice is None else choice.arm.label,
                     method="random" if choice is None else choice.arm.method,
                     n_tokens=int(total["tokens"][n]) if choice is not None else None,
-                    precision=None if found is None else float(found[n] / max(1, total["tokens"][n])),
+                    precision=None if found is None else float(found[whose] / max(1, total["tokens"][whose])),
                     kl_nats=kl_divergence(target_B[name], total["counts"][n]),
                     flops=0.0 if choice is None else choice.flops,
                     comparison=None if choice is None else judged.get(arm_name(choice.arm.label, name)),
                 )
             )
     return rows
+
+
+def _drawn_share(target: str, choices: Sequence[Choice], n_tokens: int) -> float:
+    """Share of the pool's tokens that the target's choices took, on average."""
+    taken = [choice.audit["kept"]["tokens"] for choice in choices if choice.target == target]
+    return float(np.mean(taken) / max(1, n_tokens))
 
 
 def _members(walk: Walk, target: str) -> frozenset[str] | None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from prill import __version__
 from prill.methods.registry import get_method
 from prill.methods.scored import made
@@ -277,12 +279,17 @@ def lineage_step(record: Record) -> page.LineageStep:
         version=str(record.version),
         parents=tuple(record.parents),
         settings=tuple(
-            page.Fact(label=name, value=str(value)) for name, value in sorted(record.settings.items())
+            page.Fact(label=name, value=_written(value)) for name, value in sorted(record.settings.items())
         ),
         counts=tuple(
-            page.Fact(label=name, value=str(value)) for name, value in sorted(record.counts.items())
+            page.Fact(label=name, value=_written(value)) for name, value in sorted(record.counts.items())
         ),
     )
+
+
+def _written(value: Any) -> str:
+    """A setting or count as people write it: text as it is, everything else as JSON."""
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def _inputs(found: Findings) -> list[page.InputFile]:

@@ -93,7 +93,8 @@ def plan_recipe(path: Path, *, n_workers: int | None) -> str:
         else "proof      none (trials: null)",
         f"disk       about {found.disk_bytes / 1e6:,.0f} MB in {recipe.output}",
         f"memory     about {found.memory_bytes / 1e9:.1f} GB",
-        f"time       about {duration(found.prepare_s + found.train_s)} with {workers} workers"
+        f"time       about {duration(found.prepare_s + found.train_s)} with "
+        f"{workers} worker{'s' * (workers != 1)}"
         + _parts(found)
         + (", without the features above" if graph else ""),
     ]

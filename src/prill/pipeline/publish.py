@@ -30,6 +30,7 @@ from prill.targets.target import Target
 __all__ = ["Outcome", "publish", "timings_table"]
 
 REPORT_VERSION = 1
+_MOST_TOLD = 12  # choices that the closing words name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +138,12 @@ def _conclude(
 
 
 def _closing(folder: Path, choices: Sequence[Choice]) -> str:
-    kept = [
-        f"{c.target}: {c.audit['kept']['documents']:,} documents, {c.audit['kept']['tokens']:,} tokens"
-        for c in choices
+    told = [
+        f"{c.target}/{c.arm.label}: {kept['documents']:,} documents, {kept['tokens']:,} tokens"
+        for c, kept in ((c, c.audit["kept"]) for c in choices[:_MOST_TOLD])
     ]
-    return f"dataset: {folder / 'dataset'} ({'; '.join(kept)})"
+    more = [f"and {len(choices) - _MOST_TOLD} more"] if len(choices) > _MOST_TOLD else []
+    return f"dataset: {folder / 'dataset'} ({'; '.join(told + more)})"
 
 
 def timings_table(run_folder: Path) -> str:

@@ -143,7 +143,7 @@ def _choose(
         try:
             if scored in features.refused:
                 raise features.refused[scored]
-            flops = flops_of(arm, scored, features, n_bytes=n_bytes)
+            flops = flops_of(scored, features, n_bytes=n_bytes)
             choices += [
                 steps.choose(walk, arm, name, pool, features.done[scored], flops=flops)
                 for name in features.targets
@@ -154,11 +154,20 @@ def _choose(
             problems[arm.label] = error
     if not choices:
         raise next(iter(problems.values()))
-    left_out = [LeftOut(arm=arm, why=str(error)) for arm, error in problems.items()]
+    left_out = [LeftOut(arm=arm, why=_in_words(error)) for arm, error in problems.items()]
     for one in left_out:
         walk.run.events.emit("left_out", {"what": str(one)})
         walk.progress.note(str(one))
     return choices, left_out
+
+
+def _in_words(error: DataError) -> str:
+    """Every problem in one line, what to do in brackets."""
+    told = []
+    for one in error.problems:
+        text = f"{one.where}: {one.message}" if one.where else one.message
+        told.append(f"{text} ({one.hint})" if one.hint else text)
+    return "; ".join(told)
 
 
 def _trace(features: Features, scores: Mapping[str, Scored]) -> list[Shared]:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from prill.corpus.columns import read_columns
 from prill.corpus.tokenizer import load_tokenizer, train_bpe
 from prill.corpus.writers import write_parquet
+from prill.errors import told_of
 from prill.features.keyed import derive_seed
 from prill.features.ngrams import compile_kernels
 from prill.features.pool import PoolView
@@ -254,7 +255,8 @@ def choose(
     n_shards = len(walk.corpus.shards)
 
     def build(paths: list[Path]) -> Mapping[str, Any]:
-        decision: Decision = decide(tables, n_shards, budget=budget, policy=policy, seed=seed)
+        with told_of(f"arm `{arm.label}`, target `{target}`"):
+            decision: Decision = decide(tables, n_shards, budget=budget, policy=policy, seed=seed)
         write = WriteChoice(tables=tables, decision=decision)
         walk.engine.map(write, list(enumerate(paths[:-1])), kind="threads", name="choose")
         atomic_write(

@@ -16,8 +16,8 @@ code; Wang and Ramdas 2022, arXiv:2009.02824 (BH on e-values).
 Differs: nulls with the same score as the test item count (`ties="count"`): with the code's strict comparison
 a constant score passes everything once n is large. Scores that allow as many selections go to the first, not
 to a random one. All test items are treated at once: O(K (n + m) log) without weights, O(K m (n + m)) with.
-The card says that raising an item never removes it: so with one score; with several it can, when the choice
-of the score changes (1.2% of what was selected, in a simulation with three).
+That raising an item never removes it holds for one score; with several it can, when the choice of the score
+changes (1.2% of what was selected, in a simulation with three).
 """
 
 from __future__ import annotations

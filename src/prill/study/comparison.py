@@ -104,7 +104,15 @@ def tables_of(rows: Sequence[Row], features: Sequence[Shared] = (), left_out: Se
         parts += ["### Left out", "", *(f"- {' '.join(one.split())}" for one in left_out), ""]
     return (
         "\n".join(
-            [*parts, "### No better than random", "", *_losers(rows), "", *_costs(rows), *_trace(features)]
+            [
+                *parts,
+                "### Not shown to be better than random",
+                "",
+                *_losers(rows),
+                "",
+                *_costs(rows),
+                *_trace(features),
+            ]
         )
         + "\n"
     )
@@ -145,11 +153,15 @@ def _losers(rows: Sequence[Row]) -> list[str]:
 
 
 def _costs(rows: Sequence[Row]) -> list[str]:
-    lines = ["### What choosing costs", "", "| method | operations, all targets | of one trial, a target |"]
+    lines = [
+        "### What choosing costs",
+        "",
+        "| method | operations, all targets | a target, of one trial's training |",
+    ]
     lines.append("|---|---:|---:|")
     for arm in dict.fromkeys(row.arm for row in rows):
         row = next(row for row in rows if row.arm == arm)
-        share = "" if row.share is None else f"{row.share:.1%}"
+        share = "" if row.share is None else f"{row.share:.1%}" if row.share < 1 else f"{row.share:.0f} x"
         lines.append(f"| {arm} | {row.flops:.2g} | {share} |")
     return lines
 

@@ -89,7 +89,11 @@ class Verdict:
             for is_right, text in (
                 (self.avoids_decoys, f"{self.decoy_share:.0%} of its words are decoys"),
                 (self.is_near, f"its shares are {self.distance:.2f} from the best"),
-                (self.beats_random, f"its regret of {self.regret_nats:.3f} nats is no less than random's"),
+                (
+                    self.beats_random,
+                    f"its regret of {self.regret_nats:.3f} nats is no less than random's "
+                    f"{self.random_regret_nats:.3f}",
+                ),
             )
             if not is_right
         ]
