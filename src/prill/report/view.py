@@ -15,6 +15,7 @@ from prill.report import numbers
 from prill.report.charts import learning_curves
 from prill.report.forest import ForestScale, forest_axis, forest_row, forest_scale
 from prill.report.kept import AuditView, audit_views
+from prill.report.league import League, league
 from prill.report.look import Look, looks
 from prill.report.model import (
     Curve,
@@ -30,6 +31,7 @@ __all__ = ["Limits", "PageView", "is_laid_out", "page_view"]
 
 _ROWS_IN_ONE_PLOT = 60
 _OPEN_TARGETS = 4
+_MOST_CURVES = 8  # in one picture; more names would not find room
 _GROUP_TITLES = {
     "above": ("Just above the line", "The last documents that were kept."),
     "below": ("Just below the line", "The first documents that were not kept."),
@@ -113,6 +115,7 @@ class TargetView:
     target: TargetReport
     is_open: bool
     is_detailed: bool
+    is_choice: bool  # of the curves that are drawn
     figures: tuple[Figure, ...]
     forest: Forest | None
     audits: tuple[AuditView, ...]
@@ -126,6 +129,7 @@ class PageView:
     headline: Headline
     looks: Mapping[str, Look]
     overview: tuple[Forest, ...]
+    league: League | None
     targets: tuple[TargetView, ...]
     limits: Limits
     is_trimmed: bool
@@ -138,24 +142,33 @@ def page_view(data: ReportData, limits: Limits) -> PageView:
         _target_view(target, f"t{number}", look, data, limits)
         for number, target in enumerate(data.targets, start=1)
     )
+    first, others = _headline_rows(data)
+    table = league(first, data, look)
     return PageView(
         headline=headline(data),
         looks=look,
-        overview=tuple(_overview(data, look)),
+        overview=tuple(_overview(() if table else first, others, data, look)),
+        league=table,
         targets=targets,
         limits=limits,
         is_trimmed=limits != Limits() or any(group.n_left_out for view in targets for group in view.groups),
     )
 
 
-def _overview(data: ReportData, look: Mapping[str, Look]) -> list[Forest]:
-    """The plot of the headline's comparisons; any others folded below it, as are plots too long for one."""
+def _headline_rows(data: ReportData) -> tuple[list[Comparison], list[Comparison]]:
+    """The headline's comparisons, and any others."""
     rows = comparisons(data)
     first = [row for row in rows if is_headline(data, row.arm, row.control)]
     if len(data.targets) == 1 or not first:
         first = rows
-    others = [row for row in rows if row not in first]
-    forests = []
+    return first, [row for row in rows if row not in first]
+
+
+def _overview(
+    first: Sequence[Comparison], others: Sequence[Comparison], data: ReportData, look: Mapping[str, Look]
+) -> list[Forest]:
+    """The plot of the headline's comparisons; any others folded below it, as are plots too long for one."""
+    forests: list[Forest] = []
     for group, caption in ((first, ""), (others, _caption(others, data))):
         if 0 < len(group) <= _ROWS_IN_ONE_PLOT:
             forests.append(_overview_forest(group, data, look, caption=caption, is_open=not caption))
@@ -255,6 +268,7 @@ def _target_view(
         target=target,
         is_open=len(data.targets) <= _OPEN_TARGETS,
         is_detailed=is_detailed,
+        is_choice=len(_drawn_arms(target)) < len({curve.arm for curve in target.curves}),
         figures=tuple(_figures(target, look)) if is_detailed else (),
         forest=_target_forest(target, anchor, look, data),
         audits=tuple(audit_views(target, look, data, n_drawn=limits.n_drawn, n_sources=limits.n_sources))
@@ -266,12 +280,27 @@ def _target_view(
 
 def _figures(target: TargetReport, look: Mapping[str, Look]) -> list[Figure]:
     titles = {"target": f"On held-out text of {target.name}", "rest": "On everything else"}
+    drawn = _drawn_arms(target)
     figures = []
     for eval_set, title in titles.items():
         curves = tuple(curve for curve in target.curves if curve.eval_set == eval_set)
-        if chart := learning_curves(curves, look, title=title):
+        shown = [curve for curve in curves if curve.arm in drawn]
+        if len(shown) < len(curves):
+            title += f", {len(drawn)} of {len({curve.arm for curve in curves})}"
+        if chart := learning_curves(shown, look, title=title):
             figures.append(Figure(title=title, chart=chart, curves=curves))
     return figures
+
+
+def _drawn_arms(target: TargetReport) -> set[str]:
+    """The arms whose curves are drawn: all of them, or the controls and those that end lowest."""
+    arms = {curve.arm for curve in target.curves}
+    if len(arms) <= _MOST_CURVES:
+        return arms
+    controls = {effect.control for effect in target.effects}
+    ends = {c.arm: c.points[-1].mean_bpb for c in target.curves if c.eval_set == "target" and c.points}
+    best = sorted(ends.keys() - controls, key=lambda arm: (ends[arm], arm))
+    return controls | set(best[: _MOST_CURVES - len(controls)])
 
 
 def _target_forest(
