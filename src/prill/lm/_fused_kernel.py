@@ -302,9 +302,9 @@ def softmax(scores: Values, first: Places, last: Places) -> None:
                 highest = _largest(here)
                 total = ZERO
                 for j in range(len(here)):
-                    value = _exp(_wide(here[j]) - highest)
-                    scratch[j] = value
-                    total += value
+                    scratch[j] = _exp(_wide(here[j]) - highest)
+                for j in range(len(here)):  # apart: beside a store the order of a sum depends on addresses
+                    total += scratch[j]
                 total = ONE / total
                 for j in range(len(here)):
                     here[j] = _narrow(scratch[j] * total, here[j])
