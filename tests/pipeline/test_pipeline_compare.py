@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pool_of import recipe_of
-from prill.errors import DataError
+from prill.errors import DataError, RecipeError
 from prill.pipeline.arms import policy_of
 from prill.pipeline.run import rewrite_report, run_recipe
 from prill.recipe.model import ArmSpec, Recipe
@@ -100,3 +100,16 @@ def test_a_policy_that_says_nothing_of_unjudged_documents_leaves_that_to_the_met
 
     assert kept(kind="gumbel") == "exclude"  # the method's own default
     assert kept(kind="gumbel", on_non_finite="stop") == "stop"
+
+
+def test_strata_of_a_method_that_tells_none_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    arms = [{"method": "dsir", "policy": {"strata": "source x method"}}]
+    with pytest.raises(RecipeError, match="a method that tells strata"):
+        run_recipe(
+            write(tmp_path, members=[], arms=arms),
+            output=None,
+            n_workers=1,
+            is_quiet=True,
+            accept_changes=False,
+        )
+    assert not (tmp_path / "run").exists()

@@ -312,7 +312,7 @@ def _name_of(model: LanguageModel) -> str:
     if isinstance(model, ModelDirectory):
         return model.label
     before = "" if model.start is None else "continued on "
-    return f"{model.size} of {model.n_tokens:,} tokens, {before}{model.label.split(' on ', 1)[-1]}"
+    return f"{model.size} of {model.n_tokens:,} tokens, {before}{model.read}"
 
 
 def _shard_documents(given: Given, shard: int, counter: TokenCounter) -> Iterator[Document]:

@@ -231,9 +231,13 @@ class Proxy(WholeFeature):
 
     @property
     def label(self) -> str:
-        text = f"the pool ({self.use})" if self.sample is not None else f"target {self.targets[0]}"
         verb = "train" if self.start is None else "continue"
-        return f"{verb} a {self.size} model on {text}"
+        return f"{verb} a {self.size} model on {self.n_tokens:,} tokens of {self.read}"
+
+    @property
+    def read(self) -> str:
+        """Whose text it learns, in words."""
+        return f"the pool ({self.use})" if self.sample is not None else f"target {self.targets[0]}"
 
     @property
     def files(self) -> tuple[str, ...]:

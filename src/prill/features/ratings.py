@@ -30,7 +30,7 @@ from prill.features.chosen_documents import choose_documents, texts_at
 from prill.features.feature import Feature, Given, ShardFeature, WholeFeature
 from prill.features.keyed import derive_seed
 from prill.features.rater.rater import open_rater
-from prill.features.rater.reading import Rating
+from prill.features.rater.reading import NO_TEXT, Rating
 from prill.features.rater.rubric import Rubric
 from prill.features.rater.rules import OPERATIONS_PER_CHARACTER, RULES_VERSION
 from prill.features.rater.spec import ModelRaterSpec, RaterSpec, RulesSpec, digest_of
@@ -39,6 +39,7 @@ from prill.run.atomic import atomic_write
 __all__ = ["RatedSample", "RaterUse", "Ratings", "rater_use"]
 
 RATINGS_VERSION: Final = 1
+_FIRST_LOOK: Final = 20  # answers, none of which could be read, after which no more are asked for
 _SET_ASIDE: Final = 1_000
 _SPEC: Final[TypeAdapter[RaterSpec]] = TypeAdapter(RaterSpec)
 
@@ -188,7 +189,10 @@ class RatedSample(RaterUse, WholeFeature):
             cache=given.cache or paths[0].parent / "answers",
         ) as rater:
             for texts in texts_at(given.pool, place):
-                ratings += rater.rate(texts)
+                first = max(0, _FIRST_LOOK - len(ratings))
+                ratings += rater.rate(texts[:first])
+                self._require_readable(ratings)
+                ratings += rater.rate(texts[first:])
             spent = {"flops": rater.n_flops, **rater.spent}
         self._require_some(ratings)
         self._write(given, paths, place, ratings)
@@ -206,6 +210,12 @@ class RatedSample(RaterUse, WholeFeature):
             return place[np.lexsort((place[:, 1], place[:, 0]))]
         seed = derive_seed(given.seed, f"rated.{self.use}")
         return choose_documents(given.pool, self.n_documents, seed)
+
+    def _require_readable(self, ratings: Sequence[Rating]) -> None:
+        """Stop at a rater that never answers by the rubric before all answers are paid for."""
+        answered = [rating for rating in ratings if rating.why_not != NO_TEXT]
+        if len(answered) >= _FIRST_LOOK:
+            self._require_some(answered)
 
     def _require_some(self, ratings: Sequence[Rating]) -> None:
         if any(rating.scores is not None for rating in ratings):

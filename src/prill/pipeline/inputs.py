@@ -10,10 +10,11 @@ from typing import TypeVar
 
 from prill.corpus.corpus import Corpus
 from prill.corpus.tokenizer import load_tokenizer
-from prill.errors import PrillError, Problem
+from prill.errors import PrillError, Problem, RecipeError
 from prill.features.keyed import derive_seed
-from prill.methods.scored import scored
+from prill.methods.scored import made, scored
 from prill.recipe import Recipe
+from prill.recipe.model import ArmSpec
 from prill.targets.target import Target, read_target
 
 __all__ = ["Attempts", "available_cores", "check_inputs"]
@@ -37,6 +38,7 @@ def check_inputs(recipe: Recipe, base: Path) -> tuple[Corpus, dict[str, Target]]
     }
     for arm in recipe.arms:
         attempt(partial(scored, arm.method, arm.settings, list(recipe.targets), base))
+        attempt(partial(_check_strata, arm))
     if recipe.tokenizer.path is not None:
         attempt(partial(load_tokenizer, base / recipe.tokenizer.path))
     if recipe.trials is not None:
@@ -46,6 +48,18 @@ def check_inputs(recipe: Recipe, base: Path) -> tuple[Corpus, dict[str, Target]]
     attempt.raise_all()
     assert corpus is not None
     return corpus, {name: target for name, target in targets.items() if target is not None}
+
+
+def _check_strata(arm: ArmSpec) -> None:
+    """Strata of a method need one that tells them."""
+    strata = (arm.policy and arm.policy.strata) or ""
+    if "method" in strata and made(arm.method, arm.settings).strata() is None:
+        raise RecipeError(
+            f"`strata: {strata}` needs a method that tells strata beside its scores, found "
+            f"{arm.method}, which with these settings tells none",
+            where=f"arm `{arm.label}`",
+            hint="DataMan, perplexity with `buckets` and combinations by levels do; or use `strata: source`",
+        )
 
 
 class Attempts:

@@ -132,7 +132,9 @@ def _table(rows: Sequence[Row]) -> list[str]:
         "| method | precision | KL to target, nats | bits per byte against random | verdict | random needs |"
     )
     lines = [head, "|---|---:|---:|---:|---|---:|"]
-    for row in sorted(rows, key=lambda row: (row.difference or 0.0, -(row.precision or 0.0), row.arm)):
+    for row in sorted(
+        rows, key=lambda row: (row.difference or 0.0, -(row.precision or 0.0), row.kl_nats, row.arm)
+    ):
         cells = [
             row.arm,
             _precision(row),
@@ -143,6 +145,11 @@ def _table(rows: Sequence[Row]) -> list[str]:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _rank(row: Row) -> tuple[float, float, float, str]:
+    """The best first: by the trials, by what belongs to the target, by words."""
+    return row.difference or 0.0, -(row.precision or 0.0), row.kl_nats, row.arm
 
 
 def _losers(rows: Sequence[Row]) -> list[str]:

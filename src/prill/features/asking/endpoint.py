@@ -120,7 +120,9 @@ class Endpoint:
         value = os.environ.get(name, "").strip()
         if not value:
             raise RecipeError(
-                f"expected a key in the environment variable {name}, found none", where=self._where
+                f"expected a key in the environment variable {name}, found none",
+                where=self._where,
+                hint=f"export {name}=..., or set `key_variable: null` for an address that wants none",
             )
         if not value.isascii() or not value.isprintable():
             raise RecipeError(f"expected a key of plain characters in {name}", where=self._where)

@@ -23,7 +23,7 @@ import orjson
 from prill.errors import DataError
 from prill.features.asking.answers import Answers, answer_key
 from prill.features.asking.endpoint import Answer
-from prill.features.rater.reading import Rating, read_answer
+from prill.features.rater.reading import NO_TEXT, Rating, read_answer
 from prill.features.rater.rubric import Rubric, Slot
 from prill.features.rater.shown import shown
 from prill.features.rater.spec import ModelRaterSpec
@@ -76,7 +76,7 @@ class ModelRater:
     def _rate(self, text: str) -> Rating:
         seen = shown(text, self._rubric.span, self._opened.tokenizer.end_batch, max_tokens=self._room)
         if not seen:
-            return Rating(scores=None, why_not="no text")
+            return Rating(scores=None, why_not=NO_TEXT)
         key = answer_key(seen, self._prompt_id, "local")
         answer = None if self._answers is None else self._answers.get(key)
         if answer is None:

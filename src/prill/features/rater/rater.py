@@ -16,7 +16,7 @@ from prill.errors import InternalError, ResourceError
 from prill.features.asking.answers import Answers, Budget, BudgetSpent
 from prill.features.asking.asker import Asker
 from prill.features.asking.endpoint import Answer, Endpoint, EndpointSpec
-from prill.features.rater.reading import Rating, read_answer
+from prill.features.rater.reading import NO_TEXT, Rating, read_answer
 from prill.features.rater.rubric import Rubric
 from prill.features.rater.shown import shown
 from prill.features.rater.spec import EndpointRaterSpec, ModelRaterSpec, RaterSpec, RulesSpec
@@ -104,7 +104,7 @@ class EndpointRater:
     def _rate(self, text: str) -> Rating:
         seen = shown(text, self.rubric.span, self._tokens.end_batch)
         if not seen:
-            return Rating(scores=None, why_not="no text")
+            return Rating(scores=None, why_not=NO_TEXT)
         try:
             answer = self.ask(self.rubric.message(seen), prompt_id=self._prompt_id, system=self.rubric.system)
         except BudgetSpent:

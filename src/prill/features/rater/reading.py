@@ -13,11 +13,12 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import Final
 
 from prill.errors import printable
 from prill.features.rater.rubric import Rubric, Scale
 
-__all__ = ["LONGEST_RAW", "Rating", "fit_to_scale", "read_answer"]
+__all__ = ["LONGEST_RAW", "NO_TEXT", "Rating", "fit_to_scale", "read_answer"]
 
 LONGEST_RAW = 2_000
 """Characters of an answer that could not be read that are kept."""
@@ -29,6 +30,10 @@ _NUMBERED = re.compile(r"(?:\[\d{1,2}\]|\d{1,2}[.)](?=\s*[A-Za-z]))\s*")
 _NOT_AVAILABLE = re.compile(r"\bN\s*/\s*A\b|\bnot (?:applicable|available)\b", re.I)
 _TOTAL = re.compile(rf"\bscore\b\W{{0,8}}?({_NUMBER})", re.I)
 _LETTER = re.compile(r"\W{0,3}([A-Z])\b\W{0,4}(.*)")
+
+
+NO_TEXT: Final = "no text"
+"""Why a document was not shown to a rater: nothing of it is left to show."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prill.errors import RecipeError
-from prill.features.rater.reading import Rating
+from prill.features.rater.reading import NO_TEXT, Rating
 from prill.features.rater.rubric import Rubric
 from prill.features.rater.rules_words import (
     BOILERPLATE,
@@ -122,7 +122,7 @@ class RulesRater:
         self.n_flops += OPERATIONS_PER_CHARACTER * len(seen)
         facts = facts_of(seen)
         if facts is None:
-            return Rating(scores=None, why_not="no text")
+            return Rating(scores=None, why_not=NO_TEXT)
         if self._rubric.name == "fineweb_edu":
             return Rating(scores=(float(_educational(facts)),))
         shares = _criteria(facts)
