@@ -36,6 +36,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from one_thread import run_alone
+
 GOAL = 100
 TARGET = "science_textbook"
 PEERS = {
@@ -370,16 +372,11 @@ def _medians(rows: list[dict[str, float]]) -> dict[str, float]:
 
 
 def _run(name: str, args: argparse.Namespace) -> dict[str, float]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
     variable = PEERS.get("fasttext" if name == "model" else name)
     python = os.environ[variable] if variable else sys.executable
     command = [python, __file__, "--job", name, "--scratch", str(args.scratch), "--data", str(args.data)]
     command += ["--corpus-bytes", str(args.corpus_bytes)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
-    row: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return row
+    return run_alone(name, command)
 
 
 def _arguments() -> argparse.Namespace:

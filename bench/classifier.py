@@ -22,13 +22,14 @@ import json
 import os
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from one_thread import run_alone
 
 PEER = "PRILL_PEER_FASTTEXT"
 PROSE = ("books", "encyclopedia", "legal", "news", "textbook")
@@ -240,14 +241,9 @@ def _median(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def _run(name: str, args: argparse.Namespace, case: str) -> dict[str, Any]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     python = os.environ[PEER] if name.startswith("fasttext") else sys.executable
     command = [python, __file__, "--job", name, "--case", case, "--scratch", str(args.scratch)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
-    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return row
+    return run_alone(name, command)
 
 
 def _arguments() -> argparse.Namespace:

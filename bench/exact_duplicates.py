@@ -26,6 +26,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from one_thread import run_alone
+
 GOAL = 6
 PEER = "PRILL_PEER_DOLMA"
 
@@ -201,12 +203,7 @@ def _peak() -> int:
 def _run(name: str, args: argparse.Namespace, scratch: str) -> dict[str, Any]:
     python = os.environ[PEER] if name == "dolma" else sys.executable
     command = [python, __file__, "--job", name, "--scratch", scratch, "--corpus", str(args.corpus)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
-    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return row
+    return run_alone(name, command)
 
 
 def _arguments() -> argparse.Namespace:

@@ -34,6 +34,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from one_thread import run_alone
+
 PEER = "PRILL_PEER_DOLMA"
 
 
@@ -267,16 +269,7 @@ def _result(seconds: float, n_bytes: int, found: str) -> dict[str, Any]:
 def _run(name: str, args: argparse.Namespace, scratch: str) -> dict[str, Any]:
     command = [sys.executable, __file__, "--job", name, "--scratch", scratch, "--corpus", str(args.corpus)]
     command += ["--memory-mb", str(args.memory_mb), "--peer-mb", str(args.peer_mb)]
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "NUMBA_NUM_THREADS": "1",
-    }
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode:
-        sys.exit(f"{name} failed:\n{done.stderr[-3000:]}")
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    result = run_alone(name, command)
     print(f"{time.strftime('%H:%M:%S')} {name} {result['mb_s']:.1f} MB/s", file=sys.stderr)
     return result
 

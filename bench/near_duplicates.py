@@ -28,13 +28,14 @@ import re
 import resource
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from one_thread import run_alone
 
 GOALS = {"datatrove": 150, "rensa": 6}
 PEERS = {"datatrove": "PRILL_PEER_DATATROVE", "rensa": "PRILL_PEER_MINHASH"}
@@ -351,15 +352,10 @@ def _is_there(name: str) -> bool:
 
 
 def _run(name: str, args: argparse.Namespace, scratch: str) -> dict[str, Any]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     python = os.environ[PEERS[name]] if name in PEERS else sys.executable
     command = [python, __file__, "--job", name, "--scratch", scratch, "--corpus", str(args.corpus)]
     command += ["--memory-mb", str(args.memory_mb)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
-    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return row
+    return run_alone(name, command)
 
 
 def _arguments() -> argparse.Namespace:
