@@ -167,15 +167,18 @@ def _clocks(told: dict[str, Any], run: Path, memory: Path) -> list[str]:
         steps = [*shared, *own]
         if not steps:
             continue
-        peak = max(
-            (rss for step in steps for clock, rss in samples if spans[step][0] <= clock <= spans[step][1]),
-            default=0,
-        )
+        peak = max(_peak(samples, *spans[step]) for step in steps)
         wall = sum(spent[s].elapsed_s for s in steps)
         cpu = sum(spent[s].cpu_s for s in steps)
         common = sum(spent[s].elapsed_s for s, n in shared.items() if n > 1)
         lines.append(f"| {arm} | {wall:.1f} | {cpu:.1f} | {peak / 1e6:.0f} | {common:.1f} |")
     return lines
+
+
+def _peak(samples: list[list[float]], began: float, ended: float) -> float:
+    """The most memory while a step worked; of one shorter than the time between two samples, the next."""
+    within = [rss for clock, rss in samples if began <= clock <= ended]
+    return max(within) if within else next((rss for clock, rss in samples if clock > ended), 0.0)
 
 
 def _is_hash(text: str) -> bool:
