@@ -6,6 +6,8 @@ All draws come from generators seeded by name, so the sample is the same on ever
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -386,3 +388,33 @@ def _samples(kind: GroupKind, name: str, n_documents: int, rng: np.random.Genera
 
 def _texts(n: int, rng: np.random.Generator) -> list[str]:
     return [" ".join(rng.choice(WORDS, int(rng.integers(80, 500)))).capitalize() + "." for _ in range(n)]
+
+
+def crowded_report(n_arms: int = 24) -> ReportData:
+    """The sample with many candidates: DSIR's evidence under other names, each a little worse."""
+    report = sample_report(n_documents=1)
+    names = {f"m{i}": f"Method-of-{i}" for i in range(n_arms)}
+    arms = tuple(Arm(name=name, label=label, role="candidate") for name, label in names.items())
+    return replace(
+        report,
+        arms=(report.arms[0], *arms, *report.arms[2:]),
+        targets=tuple(_crowded(target, tuple(names)) for target in report.targets),
+    )
+
+
+def _crowded(target: TargetReport, names: tuple[str, ...]) -> TargetReport:
+    def repeated(items: tuple[Any, ...]) -> tuple[Any, ...]:
+        others = tuple(item for item in items if item.arm != "dsir")
+        mine = [item for item in items if item.arm == "dsir" and getattr(item, "control", "") != "truth"]
+        return (*others, *(replace(item, arm=name) for name in names for item in mine))
+
+    effects = repeated(target.effects)
+    worse = {name: 0.01 * i for i, name in enumerate(names)}
+    return replace(
+        target,
+        effects=tuple(replace(e, difference_bpb=e.difference_bpb + worse.get(e.arm, 0.0)) for e in effects),
+        findings=repeated(target.findings),
+        curves=repeated(target.curves),
+        selections=repeated(target.selections),
+        samples=tuple(replace(group, arm=name) for name in names for group in target.samples),
+    )

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from corpus_report_sample import sample_corpus_report
-from report_sample import sample_report
+from report_sample import crowded_report, sample_report
 from test_report_render import poisoned
 from training_report_sample import sample_training_report
 
@@ -29,7 +29,7 @@ FLAGS = (
     "--disable-sync",
 )
 
-STUDIES = ["plain", "single", "hostile", "many", "huge"]
+STUDIES = ["plain", "single", "hostile", "many", "crowded", "huge"]
 CORPORA = ["corpus", "corpus-hostile"]
 TRAININGS = ["training", "training-hostile"]
 
@@ -57,6 +57,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     data = {"plain": sample_report(4), "single": sample_report(1), "hostile": poisoned(sample_report(2))}
     data["many"] = sample_report(24, n_documents=2)
+    data["crowded"] = crowded_report()
     huge = sample_report(2)
     data["huge"] = replace(
         huge,
@@ -175,6 +176,29 @@ def test_tabs_show_one_group_and_say_so(driver, pages):
     assert shown_documents(driver) == 6
     driver.find_element("css selector", ".tabs button[data-kind='']").click()
     assert shown_documents(driver) == 18
+
+
+def test_many_choices_are_one_table_and_one_choice_is_read_at_a_time(driver, pages):
+    open_page(driver, pages["crowded"])
+    rows = driver.find_elements("css selector", ".league tbody tr")
+    assert [row.find_element("css selector", "th").text for row in rows[:2]] == ["Method-of-0", "Method-of-1"]
+    assert len(rows) == 24
+    assert rows[0].find_element("css selector", "td:last-child").text.startswith("−")
+    picture = driver.find_element("css selector", ".target .pair figure svg")
+    assert 2 <= len(picture.find_elements("css selector", "path.line")) <= 8
+
+    browser = driver.find_element("css selector", ".browser")
+    choice = browser.find_element("css selector", "select")
+
+    def shown():
+        groups = browser.find_elements("css selector", ".group")
+        return {group.get_attribute("data-arm") for group in groups if group.is_displayed()}
+
+    assert shown() == {"Method-of-0"}
+    choice.find_element("css selector", "option[value='Method-of-7']").click()
+    assert shown() == {"Method-of-7"}
+    choice.find_element("css selector", "option[value='']").click()
+    assert len(shown()) == 24
 
 
 def test_documents_open_with_the_keyboard_and_ids_can_be_copied(driver, pages):
