@@ -313,3 +313,22 @@ def test_parts_of_a_finished_step_are_usable_and_never_removed(tmp_path: Path) -
         assert not step.usable_part(step.part(9, ".bin"))
         assert step.part_facts(step.part(1, ".bin")) == {"n_rows": 20}
         assert step.part(1, ".bin").exists()
+
+
+def test_the_index_has_the_order_of_asking_whatever_finishes_first(tmp_path: Path) -> None:
+    def work(folder: Path, finishing: list[str]) -> None:
+        with RunDirectory.open(folder, {"a": 1}) as run:
+            steps = {name: run.step(name, version=1, settings={}) for name in ("one", "two", "three")}
+            for name in finishing:
+                if steps[name].record is None:
+                    part = steps[name].part(0)
+                    part.write_text(name)
+                    steps[name].finish([part])
+
+    work(tmp_path / "a", ["one", "two", "three"])
+    work(tmp_path / "b", ["three", "one"])  # stopped here
+    assert [record.step for record in read_run(tmp_path / "b").records] == ["one", "three"]
+    work(tmp_path / "b", ["two"])
+    assert (tmp_path / "a" / "prill-steps.json").read_bytes() == (
+        tmp_path / "b" / "prill-steps.json"
+    ).read_bytes()

@@ -49,7 +49,10 @@ class RunDirectory:
         self.recipe = recipe
         self.changes: tuple[tuple[str, str, str], ...] = ()
         self._lock = lock
-        self._steps = steps
+        self._written = steps  # the index as it lies on the disk
+        self._earlier = tuple(steps)
+        self._asked: dict[str, None] = {}
+        self._done = set(steps)
         self.events = EventLog(path / EVENTS_NAME)
 
     @classmethod
@@ -128,6 +131,7 @@ class RunDirectory:
             inputs=inputs,
             fingerprint=fingerprint,
         )
+        self._asked.setdefault(identity.folder_name)
         return Step(
             self.path,
             identity,
@@ -164,9 +168,13 @@ class RunDirectory:
             error.add_note(str(second))
 
     def _note_done(self, folder_name: str) -> None:
-        if folder_name not in self._steps:
-            self._steps.append(folder_name)
-            write_index(self.path, self._steps)
+        """Steps stand in the index as they were asked for: the order in which workers finish is chance."""
+        self._done.add(folder_name)
+        named = [*self._asked, *(name for name in self._earlier if name not in self._asked)]
+        steps = [name for name in named if name in self._done]
+        if steps != self._written:
+            self._written = steps
+            write_index(self.path, steps)
 
 
 @dataclass(frozen=True, kw_only=True)
