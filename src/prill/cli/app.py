@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -11,7 +13,7 @@ import typer
 from prill import __version__
 from prill.errors import InternalError, PrillError, ResourceError
 
-__all__ = ["Accept", "Output", "Quiet", "RecipePath", "RunFolder", "Workers", "app", "main"]
+__all__ = ["Accept", "Going", "Quiet", "RecipePath", "RunFolder", "Workers", "app", "main", "works_off"]
 
 INTERRUPTED = 130  # the shell's code for Ctrl-C
 
@@ -38,6 +40,33 @@ Accept = Annotated[
         "--accept-changes", help="Go on in a folder whose recipe differed; unchanged steps are kept."
     ),
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Going:
+    """Where a recipe's run goes and how: the options of every command that works a recipe off."""
+
+    output: Path | None
+    n_workers: int | None
+    is_quiet: bool
+    accept_changes: bool
+
+
+def works_off(act: Callable[[Path, Going], None]) -> Callable[[Path, Going], None]:
+    """Make a command of a function that works a recipe off; its name and its sentence are the command's."""
+
+    def command(
+        recipe: RecipePath,
+        output: Output = None,
+        workers: Workers = None,
+        quiet: Quiet = False,
+        accept_changes: Accept = False,
+    ) -> None:
+        going = Going(output=output, n_workers=workers, is_quiet=quiet, accept_changes=accept_changes)
+        act(recipe, going)
+
+    app.command(name=act.__name__, help=act.__doc__)(command)
+    return act
 
 
 def _version(is_asked: bool) -> None:  # noqa: FBT001 - typer's callback signature

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from prill.cli.app import Accept, Output, Quiet, RecipePath, Workers, app
+from prill.cli.app import Accept, Going, Quiet, Workers, app, works_off
 
 if TYPE_CHECKING:
     from prill.pipeline.prepare import Prepared
@@ -20,38 +20,20 @@ ScoreDetail = Literal["documents", "tokens", "moments"]
 ScorePrecision = Literal["auto", "fp32", "bf16"]
 
 
-@app.command()
-def prepare(
-    recipe: RecipePath,
-    output: Output = None,
-    workers: Workers = None,
-    quiet: Quiet = False,
-    accept_changes: Accept = False,
-) -> None:
+@works_off
+def prepare(recipe: Path, going: Going) -> None:
     """Prepare a raw corpus: measure, drop, find copies, cut; run it again after any stop and it goes on."""
     from prill.pipeline.prepare import prepare_recipe
 
-    finish_preparation(
-        prepare_recipe(
-            recipe, output=output, n_workers=workers, is_quiet=quiet, accept_changes=accept_changes
-        )
-    )
+    finish_preparation(prepare_recipe(recipe, **vars(going)))
 
 
-@app.command()
-def train(
-    recipe: RecipePath,
-    output: Output = None,
-    workers: Workers = None,
-    quiet: Quiet = False,
-    accept_changes: Accept = False,
-) -> None:
+@works_off
+def train(recipe: Path, going: Going) -> None:
     """Train or continue models on mixed sources; run it again after any stop and it goes on."""
     from prill.pipeline.train import train_recipe
 
-    done = train_recipe(
-        recipe, output=output, n_workers=workers, is_quiet=quiet, accept_changes=accept_changes
-    )
+    done = train_recipe(recipe, **vars(going))
     if done is not None:
         finish_training(done)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from prill.cli.app import Accept, Output, Quiet, RecipePath, Workers, app
+from prill.cli.app import Going, Quiet, Workers, app, works_off
 
 if TYPE_CHECKING:
     from prill.pipeline.publish import Outcome
@@ -18,41 +18,20 @@ __all__ = ["finish"]
 LabSize = Literal["small", "full"]
 
 
-@app.command()
-def run(
-    recipe: RecipePath,
-    output: Output = None,
-    workers: Workers = None,
-    quiet: Quiet = False,
-    accept_changes: Accept = False,
-) -> None:
+@works_off
+def run(recipe: Path, going: Going) -> None:
     """Run a recipe from the corpus to the report; run it again after any stop and it goes on."""
     from prill.pipeline.run import run_recipe
 
-    finish(
-        run_recipe(recipe, output=output, n_workers=workers, is_quiet=quiet, accept_changes=accept_changes)
-    )
+    finish(run_recipe(recipe, **vars(going)))
 
 
-@app.command()
-def compare(
-    recipe: RecipePath,
-    output: Output = None,
-    workers: Workers = None,
-    quiet: Quiet = False,
-    accept_changes: Accept = False,
-) -> None:
+@works_off
+def compare(recipe: Path, going: Going) -> None:
     """Run a recipe and lay its methods side by side (`arms: all`: every method); prints Markdown tables."""
     from prill.pipeline.run import run_recipe
 
-    outcome = run_recipe(
-        recipe,
-        output=output,
-        n_workers=workers,
-        is_quiet=quiet,
-        accept_changes=accept_changes,
-        is_comparison=True,
-    )
+    outcome = run_recipe(recipe, **vars(going), is_comparison=True)
     assert outcome.comparison is not None
     typer.echo(outcome.comparison.read_text(encoding="utf-8"))
     typer.echo(f"comparison: {outcome.comparison}\nreport: {outcome.report}", err=True)
