@@ -40,11 +40,7 @@ from one_thread import run_alone
 
 GOAL = 100
 TARGET = "science_textbook"
-PEERS = {
-    "datatrove": "PRILL_PEER_DATATROVE",
-    "dsir": "PRILL_PEER_FASTTEXT",
-    "fasttext": "PRILL_PEER_FASTTEXT",
-}
+PEERS = {"datatrove": "PRILL_PEER_DATATROVE"} | dict.fromkeys(("dsir", "fasttext"), "PRILL_PEER_FASTTEXT")
 PREPARE = """\
 corpus: {{paths: ['{data}/corpus/*.parquet']}}
 prepare: {{rules: {{presets: [gopher_repetition, gopher_quality, c4, fineweb]}}, age: null}}

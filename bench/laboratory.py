@@ -74,7 +74,7 @@ def _page(asked: argparse.Namespace, found: dict[str, list[Verdict]], left_out: 
     for target, told in TARGETS.items():
         parts += [f"## Target: {target}", "", *textwrap.wrap(told, 108), "", *_table(found[target]), ""]
     if left_out:
-        told = {one.arm: " ".join(one.why.split()) for one in left_out}
+        told = {one.arm: one.why for one in left_out}
         times = {arm: sum(one.arm == arm for one in left_out) for arm in told}
         parts += ["## Left out", ""]
         parts += [

@@ -213,6 +213,8 @@ class RatedSample(RaterUse, WholeFeature):
 
     def _require_readable(self, ratings: Sequence[Rating]) -> None:
         """Stop at a rater that never answers by the rubric before all answers are paid for."""
+        if any(rating.scores is not None for rating in ratings):
+            return
         answered = [rating for rating in ratings if rating.why_not != NO_TEXT]
         if len(answered) >= _FIRST_LOOK:
             self._require_some(answered)

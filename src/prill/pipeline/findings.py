@@ -120,16 +120,14 @@ def report_data(found: Findings) -> page.ReportData:
 
 def _budgets(recipe: Recipe) -> str:
     """The common budget, or each target's own."""
-    own = {name: str(recipe.budget_of(name)) for name in recipe.targets}
-    if len(set(own.values())) == 1:
-        return f"{next(iter(own.values()))} for each target"
-    return "; ".join(f"{name}: {budget}" for name, budget in own.items())
+    if recipe.common_budget is not None:
+        return f"{recipe.common_budget} for each target"
+    return "; ".join(f"{name}: {recipe.budget_of(name)}" for name in recipe.targets)
 
 
 def _question(found: Findings) -> str:
     names = ", ".join(found.targets)
-    budgets = {str(found.recipe.budget_of(name)) for name in found.targets}
-    return f"Which {budgets.pop() if len(budgets) == 1 else 'documents'} teach best: {names}?"
+    return f"Which {found.recipe.common_budget or 'documents'} teach best: {names}?"
 
 
 def _target(found: Findings, name: str) -> page.TargetReport:

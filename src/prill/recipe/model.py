@@ -217,14 +217,18 @@ class Recipe(_Model):
         """How much to choose for one target: its own budget, or the common one."""
         return self.targets[target].budget or self.budget
 
+    @property
+    def common_budget(self) -> Budget | None:
+        """How much to choose for every target; None where targets have budgets of their own that differ."""
+        budgets = [self.budget_of(target) for target in self.targets]
+        return budgets[0] if all(budget == budgets[0] for budget in budgets) else None
+
     @model_validator(mode="before")
     @classmethod
     def _all_leave_out(cls, values: Any) -> Any:
-        return (
-            {"unfit": "leave_out", **values}
-            if isinstance(values, dict) and values.get("arms") == "all"
-            else values
-        )
+        if isinstance(values, dict) and values.get("arms") == "all":
+            return {"unfit": "leave_out", **values}
+        return values
 
     @model_validator(mode="after")
     def _check_arms(self) -> Recipe:

@@ -30,6 +30,7 @@ class LeagueRow:
 class League:
     """Rows of choices, the largest gain over all targets first; columns of targets with their anchors."""
 
+    control: str
     targets: tuple[tuple[str, str], ...]
     rows: tuple[LeagueRow, ...]
 
@@ -56,4 +57,5 @@ def league(rows: Sequence[Comparison], data: ReportData, look: Mapping[str, Look
             )
         )
     made.sort(key=lambda row: (row.mean_bpb is None, row.mean_bpb or 0.0, row.label))
-    return League(targets=tuple(anchors.items()), rows=tuple(made))
+    control = spoken(data.arm(*controls)) if len(controls) == 1 else "its control"
+    return League(control=control, targets=tuple(anchors.items()), rows=tuple(made))

@@ -105,6 +105,7 @@ class Figure:
     title: str
     chart: Markup
     curves: tuple[Curve, ...]
+    is_choice: bool  # some of them are not drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +116,6 @@ class TargetView:
     target: TargetReport
     is_open: bool
     is_detailed: bool
-    is_choice: bool  # of the curves that are drawn
     figures: tuple[Figure, ...]
     forest: Forest | None
     audits: tuple[AuditView, ...]
@@ -268,7 +268,6 @@ def _target_view(
         target=target,
         is_open=len(data.targets) <= _OPEN_TARGETS,
         is_detailed=is_detailed,
-        is_choice=len(_drawn_arms(target)) < len({curve.arm for curve in target.curves}),
         figures=tuple(_figures(target, look)) if is_detailed else (),
         forest=_target_forest(target, anchor, look, data),
         audits=tuple(audit_views(target, look, data, n_drawn=limits.n_drawn, n_sources=limits.n_sources))
@@ -288,7 +287,8 @@ def _figures(target: TargetReport, look: Mapping[str, Look]) -> list[Figure]:
         if len(shown) < len(curves):
             title += f", {len(drawn)} of {len({curve.arm for curve in curves})}"
         if chart := learning_curves(shown, look, title=title):
-            figures.append(Figure(title=title, chart=chart, curves=curves))
+            is_choice = len(shown) < len(curves)
+            figures.append(Figure(title=title, chart=chart, curves=curves, is_choice=is_choice))
     return figures
 
 

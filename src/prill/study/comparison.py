@@ -101,7 +101,7 @@ def tables_of(rows: Sequence[Row], features: Sequence[Shared] = (), left_out: Se
     for target in dict.fromkeys(row.target for row in rows):
         parts += [f"### {target}", "", *_table([row for row in rows if row.target == target]), ""]
     if left_out:
-        parts += ["### Left out", "", *(f"- {' '.join(one.split())}" for one in left_out), ""]
+        parts += ["### Left out", "", *(f"- {one}" for one in left_out), ""]
     return (
         "\n".join(
             [
@@ -132,9 +132,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
         "| method | precision | KL to target, nats | bits per byte against random | verdict | random needs |"
     )
     lines = [head, "|---|---:|---:|---:|---|---:|"]
-    for row in sorted(
-        rows, key=lambda row: (row.difference or 0.0, -(row.precision or 0.0), row.kl_nats, row.arm)
-    ):
+    for row in sorted(rows, key=_rank):
         cells = [
             row.arm,
             _precision(row),
